@@ -95,9 +95,9 @@ _PINNED = {
 }
 """The values above that no argument may change, in the form of gunicorn's configuration."""
 
-_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
-_OWN_COUNTS = "docxy-metrics-"
-_JUST_MADE = 60
+_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_METRICS_PREFIX = "docxy-metrics-"
+_LOCK_GRACE = 60
 """Seconds within which the maker of a directory locks it; `_tidy` spares younger directories."""
 
 
@@ -132,19 +132,19 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not 
     # one replaces (SIGUSR2).
     is_open = os.environ.get("LISTEN_PID") == str(os.getpid()) or "GUNICORN_FD" in os.environ
     addresses = [] if is_open else cfg.address
-    checked = arbiter.check(cfg.workers, addresses, reuse_port=cfg.reuse_port)
-    if checked.status:
-        arbiter.refuse(checked)
+    result = arbiter.check(cfg.workers, addresses, reuse_port=cfg.reuse_port)
+    if result.status:
+        arbiter.refuse(result)
     if not cfg.reload:  # with --reload, workers restart when a file changes, and must read it again
-        arbiter.accept(checked.settings)
+        arbiter.accept(result.settings)
     _prepare_counts(cfg.worker_tmp_dir)
 
 
 def on_exit(server: object) -> None:
     """Remove the directory of the workers' counts, if this process made it."""
     del server
-    directory = Path(os.environ.get(_COUNTS, os.devnull))
-    if directory.name.startswith(_OWN_COUNTS):
+    directory = Path(os.environ.get(_METRICS_VARIABLE, os.devnull))
+    if directory.name.startswith(_METRICS_PREFIX):
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -156,19 +156,19 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
     server.generations = arbiter.Generations(server)
     reload = server.reload
 
-    def reload_what_is_right() -> None:
-        checked = arbiter.check(server.cfg.workers)
-        if checked.status:
-            fields = {"details": checked.faults}
+    def reload_if_valid() -> None:
+        result = arbiter.check(server.cfg.workers)
+        if result.status:
+            fields = {"details": result.faults}
             server.log.error(
                 "Reload refused; workers keep the previous settings.", extra={"fields": fields}
             )
             return
         if not server.cfg.reload:
-            arbiter.accept(checked.settings)
+            arbiter.accept(result.settings)
         reload()
 
-    server.reload = reload_what_is_right
+    server.reload = reload_if_valid
 
 
 def pre_fork(server: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
@@ -196,38 +196,40 @@ def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
     shared_memory.mark_booted(worker.age)
 
 
-def _prepare_counts(where: str | None) -> None:
+def _prepare_counts(parent: str | None) -> None:
     """Make a directory for the workers' counts, or empty the one that the operator named.
 
     PROMETHEUS_MULTIPROC_DIR names it; prometheus_client reads that variable when it is imported.
     Workers that start later add to the directory. Raise SystemExit if the operator's directory is
     missing or not writable.
     """
-    if named := os.environ.get(_COUNTS):
-        if not (Path(named).is_dir() and os.access(named, os.W_OK | os.X_OK)):
-            sys.exit(f"Docxy cannot start: {_COUNTS}={named} is not a writable directory.")
-        for left in Path(named).glob("*.db"):
-            left.unlink()
+    if directory := os.environ.get(_METRICS_VARIABLE):
+        if not (Path(directory).is_dir() and os.access(directory, os.W_OK | os.X_OK)):
+            sys.exit(
+                f"Docxy cannot start: {_METRICS_VARIABLE}={directory} is not a writable directory."
+            )
+        for file in Path(directory).glob("*.db"):
+            file.unlink()
         return
     with contextlib.suppress(OSError):  # without a directory each worker reports its own counts
-        _tidy(Path(where or tempfile.gettempdir()))
-        made = tempfile.mkdtemp(prefix=_OWN_COUNTS, dir=where)
-        os.environ[_COUNTS] = made
+        _tidy(Path(parent or tempfile.gettempdir()))
+        own_directory = tempfile.mkdtemp(prefix=_METRICS_PREFIX, dir=parent)
+        os.environ[_METRICS_VARIABLE] = own_directory
         # The workers inherit the lock, so it is held until the last of them has ended.
-        fcntl.flock(os.open(made, os.O_RDONLY), fcntl.LOCK_SH)
+        fcntl.flock(os.open(own_directory, os.O_RDONLY), fcntl.LOCK_SH)
 
 
-def _tidy(where: Path) -> None:
-    """Remove the directories that killed processes left in `where`.
+def _tidy(parent: Path) -> None:
+    """Remove the directories that killed processes left in `parent`.
 
-    `where` is usually in memory, where nothing else would remove them.
+    `parent` is usually in memory, where nothing else would remove them.
     """
-    for left in where.glob(f"{_OWN_COUNTS}*"):
+    for directory in parent.glob(f"{_METRICS_PREFIX}*"):
         with contextlib.suppress(OSError):
-            held = os.open(left, os.O_RDONLY)
+            descriptor = os.open(directory, os.O_RDONLY)
             try:
-                if time.time() - left.stat().st_mtime > _JUST_MADE:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(left, ignore_errors=True)
+                if time.time() - directory.stat().st_mtime > _LOCK_GRACE:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(directory, ignore_errors=True)
             finally:
-                os.close(held)
+                os.close(descriptor)

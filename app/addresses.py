@@ -49,7 +49,7 @@ _SPECIAL_IPV6: Final = tuple(map(ipaddress.IPv6Network, (
     "3fff::/20",  # documentation (RFC 9637)
 )))  # fmt: skip
 
-_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
+_IPV4_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1
 _6TO4: Final = ipaddress.IPv6Network("2002::/16")  # RFC 3056, section 2
 
@@ -57,7 +57,7 @@ _DOTS: Final = re.compile("[.\u3002\uff0e\uff61]")  # RFC 3490, section 3.1
 _IPV4_BYTES: Final = 4
 _NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _LEADING_ZERO: Final = re.compile(r"(?:^|\.)0[0-9]")
-_LONGEST: Final = 1024
+_MAX_HOST_LENGTH: Final = 1024
 """The most characters of a host that are examined. A name has at most 253 when it is written
 without escapes (RFC 1035, section 2.3.4)."""
 _NAME: Final = re.compile(r"[\w-]+(?:\.[\w-]+)*")
@@ -69,11 +69,13 @@ def is_public(address: IPAddress) -> bool:
     An IPv6 address that embeds an IPv4 address (mapped, NAT64, 6to4) is public if that one is.
     """
     if isinstance(address, ipaddress.IPv6Address):
-        carried = _extract_ipv4(address)
-        if carried is None:
-            return address in _UNICAST_IPV6 and not any(address in one for one in _SPECIAL_IPV6)
-        address = carried
-    return not any(address in one for one in _SPECIAL_IPV4)
+        embedded = _extract_ipv4(address)
+        if embedded is None:
+            return address in _UNICAST_IPV6 and not any(
+                address in network for network in _SPECIAL_IPV6
+            )
+        address = embedded
+    return not any(address in network for network in _SPECIAL_IPV4)
 
 
 def parse_literal(host: str) -> IPAddress | None:
@@ -81,7 +83,7 @@ def parse_literal(host: str) -> IPAddress | None:
 
     None means that the host is a name, not an address, or longer than 1024 characters.
     """
-    return _parse_address(_normalize_host(host)) if len(host) <= _LONGEST else None
+    return _parse_address(_normalize_host(host)) if len(host) <= _MAX_HOST_LENGTH else None
 
 
 def is_special_host(host: str) -> bool:
@@ -90,23 +92,23 @@ def is_special_host(host: str) -> bool:
     Use this if another machine, such as an outbound proxy, resolves the host. A host that can be
     read in two ways counts as special.
     """
-    if len(host) > _LONGEST:
+    if len(host) > _MAX_HOST_LENGTH:
         return True
     text = _normalize_host(host)
     address = _parse_address(text)
     if address is not None:
         # Some resolvers read 010.0.0.1 as 8.0.0.1, others as 10.0.0.1 (RFC 6943, section 3.1.1).
         return not is_public(address) or bool(_LEADING_ZERO.search(text))
-    last = text.rpartition(".")[2]
+    last_label = text.rpartition(".")[2]
     return (
-        last == "localhost"  # RFC 6761, section 6.3
-        or bool(_NUMBER.fullmatch(last))  # no name ends in a number (RFC 1123, section 2.1)
+        last_label == "localhost"  # RFC 6761, section 6.3
+        or bool(_NUMBER.fullmatch(last_label))  # no name ends in a number (RFC 1123, section 2.1)
         or not _NAME.fullmatch(text)
     )
 
 
 def _extract_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    if address in _MAPPED or address in _NAT64:
+    if address in _IPV4_MAPPED or address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     if address in _6TO4:
         return ipaddress.IPv4Address(int(address) >> 80 & 0xFFFF_FFFF)
@@ -149,11 +151,11 @@ def _parse_loose_ipv4(text: str) -> ipaddress.IPv4Address | None:
     parts = text.split(".")
     if not all(_NUMBER.fullmatch(part) for part in parts):
         return None
-    *firsts, last = map(_parse_number, parts)
-    room = _IPV4_BYTES - len(firsts)
-    if room < 1:
+    *leading, last = map(_parse_number, parts)
+    byte_count = _IPV4_BYTES - len(leading)
+    if byte_count < 1:
         return None
-    return ipaddress.IPv4Address(bytes(firsts) + last.to_bytes(room))
+    return ipaddress.IPv4Address(bytes(leading) + last.to_bytes(byte_count))
 
 
 def _parse_number(text: str) -> int:

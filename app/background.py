@@ -46,8 +46,8 @@ class BackgroundPool:
         An error of the work ends its thread, which logs it; other work goes on.
         """
         with self._condition:
-            delayed = sum(job.is_delayed for job in self._waiting)
-            is_full = delay > 0 and delayed >= self._capacity // 2
+            delayed_count = sum(job.is_delayed for job in self._waiting)
+            is_full = delay > 0 and delayed_count >= self._capacity // 2
             if is_full or len(self._waiting) >= self._capacity:
                 return False
             job = _Job(time.monotonic() + delay, next(self._numbers), work, is_delayed=delay > 0)
@@ -76,9 +76,9 @@ class BackgroundPool:
         """Wait for work that is due; return None, and count the thread out, if none is left."""
         with self._condition:
             while self._waiting:
-                left = self._waiting[0].due - time.monotonic()
-                if left <= 0:
+                seconds_left = self._waiting[0].due - time.monotonic()
+                if seconds_left <= 0:
                     return heapq.heappop(self._waiting).work
-                self._condition.wait(left)
+                self._condition.wait(seconds_left)
             self._running -= 1
         return None

@@ -78,8 +78,10 @@ def keep_request_id(run: Callable[[], None]) -> Callable[[], None]:
 
     Its log lines have the id of the request. It counts nothing for the exchange, which may be over.
     """
-    served = current.get()
-    exchange = Exchange(request_id=served.request_id) if served is not None else None
+    current_exchange = current.get()
+    exchange = (
+        Exchange(request_id=current_exchange.request_id) if current_exchange is not None else None
+    )
 
     def run_for_request() -> None:
         current.set(exchange)

@@ -78,15 +78,17 @@ def create_app(settings: Settings) -> Flask:
         resume_budget=settings.resume_budget,
         verify_blobs=settings.verify_blobs,
     )
-    neighbours = KnownRegistries()
-    counted = Metrics() if settings.metrics and not commands.is_command_running() else None
-    cache = _build_cache(settings, counted or NOBODY)
+    known_registries = KnownRegistries()
+    process_metrics = Metrics() if settings.metrics and not commands.is_command_running() else None
+    cache = _build_cache(settings, process_metrics or NOBODY)
     # A command makes only the requests that the operator asked for.
     background = None if commands.is_command_running() else confirming.build_background()
     sources: dict[str, Source] = {}
     index: HubSearchIndex | None = None
     for row in registries.rows:
-        observer = ExchangeObserver(counted.build_observer(row.name) if counted else NOBODY)
+        observer = ExchangeObserver(
+            process_metrics.build_observer(row.name) if process_metrics else NOBODY
+        )
         session = Session(
             ca_bundles=[bundle for bundle in (settings.ca_bundle, row.ca_bundle) if bundle],
             proxies=proxies,
@@ -95,8 +97,8 @@ def create_app(settings: Settings) -> Flask:
             connector=Connector(row.allow_private, settings.prefer_ipv4),
             observer=observer,
         )
-        upstream = Upstream(row, session, neighbours, reliability)
-        neighbours.add(row, upstream)
+        upstream = Upstream(row, session, known_registries, reliability)
+        known_registries.add(row, upstream)
         if row is registries.default and row.name == DOCKER_HUB:
             index = HubSearchIndex(settings.index_url, session, reliability)
         inner: Source = ManagedSource(upstream, row) if row.managed else upstream
@@ -108,17 +110,17 @@ def create_app(settings: Settings) -> Flask:
     context.register(app)
     users = _build_users(settings)
     guard = _build_guard(settings, users)
-    lists = NetworkPolicy(allow=settings.allow_networks, deny=settings.deny_networks)
+    network_policy = NetworkPolicy(allow=settings.allow_networks, deny=settings.deny_networks)
     rules = settings.build_rules(registries)
-    authentication.register_network_policy(app, lists)
+    authentication.register_network_policy(app, network_policy)
     authentication.register_connection_limit(app, settings.client_connections)
     authentication.register_users(app, guard)
-    is_for_all = guard is None and lists.admits_all and not rules.depends_on_client
-    relay.register_cache_control(app, all_are_equal=is_for_all)
+    all_are_equal = guard is None and network_policy.admits_all and not rules.depends_on_client
+    relay.register_cache_control(app, all_are_equal=all_are_equal)
     _register_limits(app, settings)
     render.register(app)
-    shown = (page.bp, assets.bp, config.bp, api.bp, search.bp) if settings.page else ()
-    always = (
+    page_blueprints = (page.bp, assets.bp, config.bp, api.bp, search.bp) if settings.page else ()
+    core_blueprints = (
         status.health_bp,
         status.metrics_bp,
         status.drip_bp,
@@ -126,7 +128,7 @@ def create_app(settings: Settings) -> Flask:
         token.bp,
         repository.bp,
     )
-    for blueprint in (*always, *shown):
+    for blueprint in (*core_blueprints, *page_blueprints):
         app.register_blueprint(blueprint)
     Services(
         registries=registries,
@@ -138,15 +140,20 @@ def create_app(settings: Settings) -> Flask:
         ),
         write_timeout=settings.write_timeout,
         figures_networks=Networks(settings.figures_networks),
-        figures=_build_figures(counted, sources, registries, cache),
-        access_log=AccessLog(counted.watcher if counted else UNWATCHED),
+        figures=_build_figures(process_metrics, sources, registries, cache),
+        access_log=AccessLog(process_metrics.watcher if process_metrics else UNWATCHED),
         index=index,
         cache=cache,
         rules=None if rules.is_empty else rules,
         guard=guard,
     ).install(app)
     CliContext(
-        registries=registries, sources=sources, cache=cache, lists=lists, users=users, rules=rules
+        registries=registries,
+        sources=sources,
+        cache=cache,
+        lists=network_policy,
+        users=users,
+        rules=rules,
     ).install(app)
     commands.register(app)
     if not commands.is_command_running():
@@ -188,8 +195,8 @@ def _register_limits(app: Flask, settings: Settings) -> None:
 
     url = _reveal(settings.redis_url)
     # With a shared password, a client may log in under any name.
-    known = settings.htpasswd_file is not None
-    routes_limits.register(app, settings.allowance, url, users_are_known=known)
+    users_are_known = settings.htpasswd_file is not None
+    routes_limits.register(app, settings.allowance, url, users_are_known=users_are_known)
 
 
 def _build_cache(settings: Settings, observer: Observer) -> Cache | None:
@@ -220,21 +227,21 @@ def build_unread_limits(settings: Settings) -> UnreadLimits:
 
 
 def _build_figures(
-    counted: Metrics | None,
+    process_metrics: Metrics | None,
     sources: Mapping[str, Source],
     registries: Registries,
     cache: Cache | None,
 ) -> Figures | None:
-    if counted is None:
+    if process_metrics is None:
         return None
-    return counted.build_figures(sources, registries.default.name, cache)
+    return process_metrics.build_figures(sources, registries.default.name, cache)
 
 
 def _log_start(registries: Registries, *, has_users: bool) -> None:
     """Log what is served, and warn about settings that the operator may not have intended."""
     default = registries.default
-    served = ",".join(row.name for row in registries.rows)
-    fields = {"version": VERSION, "default": default.url, "registries": served}
+    names = ",".join(row.name for row in registries.rows)
+    fields = {"version": VERSION, "default": default.url, "registries": names}
     logger.info("Docxy is ready.", extra={"fields": fields})
     for row in registries.rows:
         if row.account and not has_users:
@@ -257,11 +264,11 @@ def _warn_of_unknown_users(settings: Settings, users: Users) -> None:
 
     A rule for a user that does not exist may be a typing error.
     """
-    for place, user in settings.iter_named_users():
+    for location, user in settings.iter_named_users():
         if users.lookup_secret(user) is None:
             logger.warning(
                 "The configuration names a user who is not in the users file.",
-                extra={"fields": {"location": place, "user": user}},
+                extra={"fields": {"location": location, "user": user}},
             )
 
 

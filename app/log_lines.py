@@ -27,11 +27,11 @@ It must not contain anything from a client, who could use it to forge log lines.
 """
 
 _NUMBERS: Final = frozenset({int, float, bool})
-_ODD: Final = re.compile(r'[ "=]')
-_BARE: Final = re.compile(r"[!#-<>-~]+")
-"""Visible ASCII without the characters of `_ODD`: most values, which need no quotes."""
+_NEEDS_QUOTES: Final = re.compile(r'[ "=]')
+_PLAIN_VALUE: Final = re.compile(r"[!#-<>-~]+")
+"""Visible ASCII without the characters of `_NEEDS_QUOTES`: most values, which need no quotes."""
 
-_NOWHERE: Final = logging.LogRecord("", logging.INFO, "", 0, "", (), None).__dict__
+_EMPTY_RECORD: Final = logging.LogRecord("", logging.INFO, "", 0, "", (), None).__dict__
 
 logger = logging.getLogger("python")
 
@@ -44,7 +44,7 @@ class MinimalLogRecord(logging.LogRecord):
 
     def __init__(self, name: str, sentence: str, fields: dict[str, Any], created: float) -> None:
         # The inherited __init__ is not called: it looks up the process, the thread and the file.
-        self.__dict__.update(_NOWHERE)
+        self.__dict__.update(_EMPTY_RECORD)
         self.name, self.msg, self.fields = name, sentence, fields
         self.created = created
         self.msecs = created % 1 * 1000
@@ -83,8 +83,8 @@ class TextFormatter(_Formatter):
         begin = f"{self.formatTime(record)} {record.levelname} "
         if record.__class__ is MinimalLogRecord:
             return f"{begin}{record.msg}{_format_pairs(fields)}"
-        shown = {name: value for name, value in fields.items() if name != DETAILS}
-        line = f"{begin}{record.getMessage()}{_format_pairs(shown)}"
+        pairs = {name: value for name, value in fields.items() if name != DETAILS}
+        line = f"{begin}{record.getMessage()}{_format_pairs(pairs)}"
         return "\n".join(filter(None, [line, fields.get(DETAILS, ""), self.format_trace(record)]))
 
 
@@ -94,16 +94,16 @@ class JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the JSON of a record; a traceback is its member `traceback`."""
         fields: dict[str, Any] = record.__dict__.get(FIELDS, {})
-        is_line = record.__class__ is MinimalLogRecord
+        is_minimal = record.__class__ is MinimalLogRecord
         document = {
             "time": self.formatTime(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.msg if is_line else record.getMessage(),
+            "message": record.msg if is_minimal else record.getMessage(),
             **fields,
         }
-        if not is_line and (below := self.format_trace(record)):
-            document["traceback"] = below
+        if not is_minimal and (trace := self.format_trace(record)):
+            document["traceback"] = trace
         return json.dumps(document, default=str)
 
 
@@ -120,7 +120,7 @@ def _format_pairs(fields: dict[str, Any]) -> str:
 
 
 def _format_value(text: str) -> str:
-    return text if _BARE.fullmatch(text) else _quote(text)
+    return text if _PLAIN_VALUE.fullmatch(text) else _quote(text)
 
 
 @lru_cache(maxsize=1024)
@@ -129,7 +129,9 @@ def _quote(text: str) -> str:
 
     The result is cached because user agents and Cache-Status values recur.
     """
-    return text if text and text.isprintable() and not _ODD.search(text) else json.dumps(text)
+    return (
+        text if text and text.isprintable() and not _NEEDS_QUOTES.search(text) else json.dumps(text)
+    )
 
 
 class _JsonStream(io.TextIOBase):
@@ -167,9 +169,9 @@ class _JsonStream(io.TextIOBase):
         return True
 
     def _write_line(self) -> None:
-        said, self._pending = self._pending.strip(), ""
-        if said:
-            line = MinimalLogRecord("stderr", said, {}, time.time())
+        text, self._pending = self._pending.strip(), ""
+        if text:
+            line = MinimalLogRecord("stderr", text, {}, time.time())
             line.levelname, line.levelno = "ERROR", logging.ERROR
             self.inner.write(f"{JsonFormatter().format(line)}\n")
             self.inner.flush()

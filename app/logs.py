@@ -11,10 +11,10 @@ from app import log_lines
 from app.events import current
 from app.log_lines import FIELDS, MinimalLogRecord
 
-_WHOLE: Final = 4096
+_PIPE_BUF: Final = 4096
 """The most bytes that a pipe takes atomically among several writers: Linux's PIPE_BUF (pipe(7))."""
 
-_INVALID: Final = "Invalid request from ip="
+_INVALID_REQUEST: Final = "Invalid request from ip="
 """The beginning of gunicorn's log message about a malformed request, which quotes the request."""
 
 
@@ -50,12 +50,12 @@ class _RedactingFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = str(record.msg)
-        if message.startswith(_INVALID):
-            address = message.removeprefix(_INVALID).partition(": ")[0]
+        if message.startswith(_INVALID_REQUEST):
+            address = message.removeprefix(_INVALID_REQUEST).partition(": ")[0]
             record.msg = "Invalid request."
             setattr(record, FIELDS, {"client": address} if address else {})
         elif isinstance(record.args, tuple):
-            record.args = tuple(_redact(one) for one in record.args)
+            record.args = tuple(_redact(argument) for argument in record.args)
         return True
 
 
@@ -71,17 +71,17 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
     def write_lines(self, lines: Sequence[MinimalLogRecord]) -> None:
         """Write lines, as many at once as a pipe takes atomically."""
         with self.lock or contextlib.nullcontext():
-            together, size = list[str](), 0
+            batch, size = list[str](), 0
             for line in lines:
                 text = f"{self.format(line)}\n"
                 # Only the stream knows how many bytes a text has that is not ASCII.
-                length = len(text) if text.isascii() else _WHOLE
-                if size + length > _WHOLE:
-                    self._write_text(together)
-                    together, size = [], 0
-                together.append(text)
+                length = len(text) if text.isascii() else _PIPE_BUF
+                if size + length > _PIPE_BUF:
+                    self._write_text(batch)
+                    batch, size = [], 0
+                batch.append(text)
                 size += length
-            self._write_text(together)
+            self._write_text(batch)
 
     def _write_text(self, texts: list[str]) -> None:
         with contextlib.suppress(OSError, ValueError):  # a closed log must not fail requests

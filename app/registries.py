@@ -143,7 +143,9 @@ class Registries:
         host_default = self._by_host.get(host.lower(), self.default)
         return Selection(self._find_by_ns(ns) if ns else host_default, host_default, ns)
 
-    def resolve(self, asked: RepositoryName, *, ns: str | None, host: str) -> RepositoryAddress:
+    def resolve(
+        self, requested_name: RepositoryName, *, ns: str | None, host: str
+    ) -> RepositoryAddress:
         """Return the repository that a request addresses; raise NameUnknown or NameInvalid.
 
         `ns` takes precedence over the host, the host over a prefix, and a prefix over the default
@@ -151,16 +153,16 @@ class Registries:
         registry is dropped.
         """
         selection = self.select(ns=ns, host=host)
-        chosen = selection.registry
-        first, slash, rest = asked.partition("/")
+        registry = selection.registry
+        prefix, slash, remainder = requested_name.partition("/")
         if not slash:
-            return _build_address(selection, chosen, asked, asked)
-        named = self._by_name.get(first)
-        if named is chosen:
-            return _build_address(selection, chosen, rest, asked)
-        if named and not ns and host.lower() not in self._by_host:
-            return _build_address(selection, named, rest, asked)
-        return _build_address(selection, chosen, asked, asked)
+            return _build_address(selection, registry, requested_name, requested_name)
+        prefix_registry = self._by_name.get(prefix)
+        if prefix_registry is registry:
+            return _build_address(selection, registry, remainder, requested_name)
+        if prefix_registry and not ns and host.lower() not in self._by_host:
+            return _build_address(selection, prefix_registry, remainder, requested_name)
+        return _build_address(selection, registry, requested_name, requested_name)
 
     def get_registry(self, name: str) -> Registry:
         """Return the row with this name or alias; raise KeyError if no row has it."""
@@ -201,10 +203,10 @@ class Registries:
 def _build_index(
     rows: Sequence[Registry], names: Callable[[Registry], Iterable[str]]
 ) -> Mapping[str, Registry]:
-    found: dict[str, Registry] = {}
+    index: dict[str, Registry] = {}
     for row in rows:
         for name in sorted(names(row), key=lambda name: (name != row.name, name)):
-            if (other := found.setdefault(name, row)) is not row:
+            if (other := index.setdefault(name, row)) is not row:
                 message = (
                     f"registries: two tables are named {name}; remove one"
                     if other.name == row.name
@@ -212,11 +214,11 @@ def _build_index(
                     "remove it from one of the tables"
                 )
                 raise ValueError(message)
-    return found
+    return index
 
 
 def _build_address(
-    selection: Selection, row: Registry, name: str, asked: RepositoryName
+    selection: Selection, row: Registry, name: str, requested_name: RepositoryName
 ) -> RepositoryAddress:
     namespace, slash, _ = name.partition("/")
     if row.name == DOCKER_HUB and slash and "." in namespace:
@@ -228,7 +230,7 @@ def _build_address(
         ns=selection.ns,
         by_prefix=row is not selection.registry,
         repository=RepositoryName.parse(row.complete_name(name)),
-        requested_name=asked,
+        requested_name=requested_name,
     )
 
 
@@ -244,7 +246,7 @@ HUB: Final = Registry(
 )
 
 # Their token services are on their own hosts, so they are discovered from the challenges.
-_OTHERS: Final = (
+_OTHER_REGISTRIES: Final = (
     "ghcr.io",
     "quay.io",
     "gcr.io",
@@ -255,5 +257,5 @@ _OTHERS: Final = (
 
 WELL_KNOWN: Final[Mapping[str, Registry]] = {
     HUB.name: HUB,
-    **{name: Registry(name=name, url=f"https://{name}") for name in _OTHERS},
+    **{name: Registry(name=name, url=f"https://{name}") for name in _OTHER_REGISTRIES},
 }

@@ -9,22 +9,22 @@ import mmap
 import os
 from typing import Final
 
-_KEY: Final = 32
+_KEY_SIZE: Final = 32
 _SIZE: Final = 1024 * 1024
 
-KEY: Final = os.urandom(_KEY)
+KEY: Final = os.urandom(_KEY_SIZE)
 """A random secret, the same in all workers of a run."""
 
 MEMORY: Final = mmap.mmap(-1, _SIZE)
 """Shared bytes, zero at first; no lock guards them, so a reader must cope with partial writes."""
 
-SEATS: Final = 64
-SEAT_SIZE: Final = 256 * 1024
-BOARD: Final = mmap.mmap(-1, SEATS * SEAT_SIZE)
+SLOT_COUNT: Final = 64
+SLOT_SIZE: Final = 256 * 1024
+BOARD: Final = mmap.mmap(-1, SLOT_COUNT * SLOT_SIZE)
 """The board: each worker publishes its state to the others in its own slot.
 
-Slots are reused after `SEATS` workers, so a worker may share its slot with one that started
-`SEATS` workers later. Pages that no worker writes take no memory.
+Slots are reused after `SLOT_COUNT` workers, so a worker may share its slot with one that started
+`SLOT_COUNT` workers later. Pages that no worker writes take no memory.
 """
 
 
@@ -42,22 +42,22 @@ class SharedValue:
 
     def put(self, name: bytes, content: bytes) -> None:
         """Replace the content and its name; if they are too large, store nothing."""
-        text = b"%d\n%s%s" % (len(name), name, content)
-        whole = len(text).to_bytes(self._NUMBER) + hashlib.sha256(text).digest() + text
+        payload = b"%d\n%s%s" % (len(name), name, content)
+        record = len(payload).to_bytes(self._NUMBER) + hashlib.sha256(payload).digest() + payload
         self._memory[: self._NUMBER] = bytes(self._NUMBER)
-        if len(whole) <= len(self._memory):
-            self._memory[self._NUMBER : len(whole)] = whole[self._NUMBER :]
-            self._memory[: self._NUMBER] = whole[: self._NUMBER]
+        if len(record) <= len(self._memory):
+            self._memory[self._NUMBER : len(record)] = record[self._NUMBER :]
+            self._memory[: self._NUMBER] = record[: self._NUMBER]
 
     def get(self, name: bytes) -> bytes | None:
         """Return the last content, or `None` if it has another name or is missing or incomplete."""
-        begin = self._NUMBER + self._CHECKSUM
+        start = self._NUMBER + self._CHECKSUM
         size = int.from_bytes(self._memory[: self._NUMBER])
-        checksum, text = self._memory[self._NUMBER : begin], self._memory[begin : begin + size]
-        if not size or hashlib.sha256(text).digest() != checksum:
+        checksum, payload = self._memory[self._NUMBER : start], self._memory[start : start + size]
+        if not size or hashlib.sha256(payload).digest() != checksum:
             return None
         head = b"%d\n%s" % (len(name), name)
-        return text.removeprefix(head) if text.startswith(head) else None
+        return payload.removeprefix(head) if payload.startswith(head) else None
 
 
 USERS: Final = SharedValue(mmap.mmap(-1, 2 * 1024 * 1024))
@@ -82,15 +82,15 @@ def has_booted(number: int) -> bool:
     return bool(_BOOTED[number % len(_BOOTED)])
 
 
-_seat = 0
+_slot = 0
 
 
 def assign_worker_slot(number: int) -> None:
     """Assign a slot on the board to this process, by the number that gunicorn gives the worker."""
-    global _seat  # noqa: PLW0603 - each process has one
-    _seat = number % SEATS
+    global _slot  # noqa: PLW0603 - each process has one
+    _slot = number % SLOT_COUNT
 
 
 def get_worker_slot() -> int:
     """Return the index of this process's slot on the board; 0 without a master."""
-    return _seat
+    return _slot

@@ -26,10 +26,10 @@ from app.store.errors import StoreError
 if TYPE_CHECKING:
     from flask import Flask
 
-_HIGHEST_PORT: Final = 65535
-_LISTEN: Final = "0A"
+_MAX_PORT: Final = 65535
+_LISTEN_STATE: Final = "0A"
 """The state of a listening socket in /proc/net/tcp (the kernel's proc_net_tcp document)."""
-_SOCKET: Final = re.compile(r"socket:\[([0-9]+)\]")
+_SOCKET_LINK: Final = re.compile(r"socket:\[([0-9]+)\]")
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -37,8 +37,8 @@ Address = list[str | int] | str | int
 """gunicorn's form of a `bind`: host and port, the path of a Unix socket, or a file descriptor."""
 
 
-_WRITTEN: Final = 1
-_MACHINES: Final = 3
+_SETTINGS_STATUS: Final = 1
+_MACHINE_STATUS: Final = 3
 """Exit statuses of a failed start: 1 if somebody has to correct the settings, 3 if the fault is the
 machine's and may pass."""
 
@@ -49,7 +49,7 @@ class CannotStart(SystemExit):
     If it is not caught, the interpreter writes the message and exits with status 1.
     """
 
-    def __init__(self, message: str, status: int = _WRITTEN) -> None:
+    def __init__(self, message: str, status: int = _SETTINGS_STATUS) -> None:
         super().__init__(message)
         self.status = status
 
@@ -65,7 +65,9 @@ def build_app(files: SettingFiles, faults: Sequence[str] = ()) -> "Flask":
     except SettingsError as error:
         if faults:
             raise CannotStart(str(SettingsError([*error.faults, *faults]))) from None
-        raise CannotStart(str(error), _MACHINES if error.is_machine_fault else _WRITTEN) from None
+        raise CannotStart(
+            str(error), _MACHINE_STATUS if error.is_machine_fault else _SETTINGS_STATUS
+        ) from None
     if faults:
         message = "\n  ".join(["Docxy cannot start:", *faults])
         raise CannotStart(message if faults[1:] else _format_fault(faults[0]))
@@ -78,7 +80,7 @@ def build_app(files: SettingFiles, faults: Sequence[str] = ()) -> "Flask":
         return create_app(settings)
     except StoreError as error:
         message = f"Docxy cannot start: the cache cannot be used.\n  {error.strerror}"
-        raise CannotStart(message, _MACHINES) from None
+        raise CannotStart(message, _MACHINE_STATUS) from None
 
 
 def _format_fault(fault: str) -> str:
@@ -92,10 +94,15 @@ def check(descriptor: int) -> None:
     contents of the settings files to `descriptor`, for the master to keep in memory, and exit with
     status 0. On a fault, write it to standard error and exit with the status of CannotStart.
     """
-    given = json.loads(sys.argv[1])
+    listen_options = json.loads(sys.argv[1])
     files = SettingFiles()
     try:
-        build_app(files, find_listen_faults(given["addresses"], reuse_port=given["reuse_port"]))
+        build_app(
+            files,
+            find_listen_faults(
+                listen_options["addresses"], reuse_port=listen_options["reuse_port"]
+            ),
+        )
     except CannotStart as end:
         sys.stderr.write(f"{end}\n")
         sys.exit(end.status)
@@ -113,7 +120,7 @@ def find_listen_faults(addresses: Sequence[Address], *, reuse_port: bool = False
     descriptors = [address for address in addresses if isinstance(address, int)]
     # If one of the addresses is a descriptor, gunicorn ignores those that are not.
     with _PortProbes(reuse_port=reuse_port) as probes:
-        faults = [_check_descriptor(one) for one in descriptors] or [
+        faults = [_check_descriptor(descriptor) for descriptor in descriptors] or [
             _check_socket_path(address) if isinstance(address, str) else probes.try_listen(address)
             for address in addresses
             if not isinstance(address, int)
@@ -143,9 +150,9 @@ class _PortProbes(contextlib.ExitStack):
     def try_listen(self, address: list[str | int]) -> str:
         """Return why gunicorn cannot listen at an address, or "" and keep listening there."""
         host, port = str(address[0]), int(address[1])
-        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if not 0 <= port <= _HIGHEST_PORT:
-            return f"{shown}: there is no port {port}; the highest is {_HIGHEST_PORT}"
+        address_text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if not 0 <= port <= _MAX_PORT:
+            return f"{address_text}: there is no port {port}; the highest is {_MAX_PORT}"
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             # Resolve a name to its first address, since gunicorn lets bind() resolve it.
@@ -160,21 +167,23 @@ class _PortProbes(contextlib.ExitStack):
                 probe.listen()
         except OSError as error:
             if error.errno == errno.EADDRINUSE and self._is_taken(_parse_ip(host), port):
-                return f"{shown}: another listen address already uses this port; remove one"
-            return f"{shown}: {_explain_error(error, host, port)}"
+                return f"{address_text}: another listen address already uses this port; remove one"
+            return f"{address_text}: {_explain_error(error, host, port)}"
         self._taken.append((_parse_ip(host), port))
         return ""
 
     def _is_taken(self, host: IPAddress, port: int) -> bool:
-        return any(port == held and _do_overlap(host, other) for other, held in self._taken)
+        return any(
+            port == taken_port and _do_overlap(host, other) for other, taken_port in self._taken
+        )
 
 
 def _parse_ip(host: str) -> IPAddress:
     return ip_address(host.partition("%")[0])
 
 
-def _do_overlap(one: IPAddress, other: IPAddress) -> bool:
-    return one == other or one.is_unspecified or other.is_unspecified
+def _do_overlap(first: IPAddress, second: IPAddress) -> bool:
+    return first == second or first.is_unspecified or second.is_unspecified
 
 
 def _explain_error(error: OSError, host: str, port: int) -> str:
@@ -230,20 +239,20 @@ def _find_listening_inodes(host: IPAddress, port: int) -> Iterator[str]:
         except OSError:
             continue
         for line in lines:
-            _, local, _, state, *rest = line.split()
+            _, local, _, state, *fields = line.split()
             address, _, number = local.partition(":")
-            if state == _LISTEN and int(number, 16) == port:
+            if state == _LISTEN_STATE and int(number, 16) == port:
                 other = _parse_proc_address(address)
                 if _do_overlap(host, other):
-                    yield rest[5]
+                    yield fields[5]
 
 
-def _parse_proc_address(written: str) -> IPAddress:
+def _parse_proc_address(text: str) -> IPAddress:
     """Parse an address of /proc/net/tcp: words of 32 bits, each in the machine's byte order.
 
     Return an IPv4-mapped IPv6 address as its IPv4 address.
     """
-    words = (int(written[at : at + 8], 16) for at in range(0, len(written), 8))
+    words = (int(text[offset : offset + 8], 16) for offset in range(0, len(text), 8))
     address = ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
@@ -252,11 +261,11 @@ def _parse_proc_address(written: str) -> IPAddress:
 def _find_socket_inodes(process: Path) -> Iterator[str]:
     for descriptor in (process / "fd").iterdir():
         try:
-            found = _SOCKET.fullmatch(str(descriptor.readlink()))
+            match = _SOCKET_LINK.fullmatch(str(descriptor.readlink()))
         except OSError:  # the descriptor is closed by now
             continue
-        if found:
-            yield found[1]
+        if match:
+            yield match[1]
 
 
 def _check_socket_path(text: str) -> str:

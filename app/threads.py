@@ -36,12 +36,12 @@ class _GeventResult:
 
     def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - whatever it gives
         try:
-            given, failure = self._outcome.get(timeout=timeout)
+            value, failure = self._outcome.get(timeout=timeout)
         except Timeout as error:
             raise TimeoutError from error
         if failure is not None:
             raise failure
-        return given
+        return value
 
 
 def _capture_outcome(
@@ -149,40 +149,40 @@ class Resolver:
         Raise gaierror if the lookup fails, and ResolutionTimeout if it takes longer than `timeout`
         seconds. None means no limit.
         """
-        until = None if timeout is None else time.monotonic() + timeout
-        question = self._lookups.setdefault((host, port), _PendingLookup())
+        deadline = None if timeout is None else time.monotonic() + timeout
+        lookup = self._lookups.setdefault((host, port), _PendingLookup())
         try:
-            pending = self._begin_lookup(question, host, port, timeout)
-            left = None if until is None else max(until - time.monotonic(), 0)
-            found: Sequence[AddressInfo] = pending.result(left)
+            pending = self._begin_lookup(lookup, host, port, timeout)
+            seconds_left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            addresses: Sequence[AddressInfo] = pending.result(seconds_left)
         except TimeoutError:
             message = f"the name {host} was not answered in time"
             raise ResolutionTimeout(message) from None
-        return found
+        return addresses
 
     def _begin_lookup(
-        self, question: _PendingLookup, host: str, port: int, timeout: float | None
+        self, lookup: _PendingLookup, host: str, port: int, timeout: float | None
     ) -> PendingResult:
         """Return the pending lookup, begun if needed; raise TimeoutError if no thread is free."""
-        if not question.lock.acquire(timeout=-1 if timeout is None else timeout):
+        if not lookup.lock.acquire(timeout=-1 if timeout is None else timeout):
             raise TimeoutError
-        with ExitStack() as held:
-            held.callback(question.lock.release)
-            if question.pending is None:
-                held.callback(self._forget_unless_begun, question, host, port)
-                question.pending = self._threads.submit(self._look_up, host, port, patience=timeout)
-            return question.pending
+        with ExitStack() as stack:
+            stack.callback(lookup.lock.release)
+            if lookup.pending is None:
+                stack.callback(self._forget_unless_begun, lookup, host, port)
+                lookup.pending = self._threads.submit(self._look_up, host, port, patience=timeout)
+            return lookup.pending
 
-    def _forget_unless_begun(self, question: _PendingLookup, host: str, port: int) -> None:
-        if question.pending is None:
+    def _forget_unless_begun(self, lookup: _PendingLookup, host: str, port: int) -> None:
+        if lookup.pending is None:
             self._lookups.pop((host, port), None)
 
     def _look_up(self, host: str, port: int) -> Sequence[AddressInfo]:
         """Return the C library's answer, and forget the lookup: the result is not cached."""
         try:
-            found: Sequence[AddressInfo] = get_unpatched("socket", "getaddrinfo")(
+            addresses: Sequence[AddressInfo] = get_unpatched("socket", "getaddrinfo")(
                 host, port, self._family, socket.SOCK_STREAM
             )
         finally:
             self._lookups.pop((host, port), None)
-        return found
+        return addresses

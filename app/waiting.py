@@ -31,11 +31,11 @@ def wait_for(event: threading.Event, seconds: float, client: Client | None = Non
     """
     if client is None:
         return event.wait(None if seconds == FOREVER else seconds)
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
+    deadline = time.monotonic() + seconds
+    while (remaining := deadline - time.monotonic()) > 0:
         if client.is_gone():
             raise ClientGone
-        if event.wait(min(left, CLIENT_CHECK)):
+        if event.wait(min(remaining, CLIENT_CHECK)):
             return True
     return event.is_set()
 
@@ -81,21 +81,21 @@ class SingleFlight(Generic[Key]):
         Raise ClientGone if `client` disconnects meanwhile.
         """
         patience = self._patience if patience is None else patience
-        landed = threading.Event()
+        own_event = threading.Event()
         with self._lock:
-            other = self._landings.setdefault(key, landed)
-        if other is not landed:
-            wait_for(other, patience, client)
+            running_event = self._landings.setdefault(key, own_event)
+        if running_event is not own_event:
+            wait_for(running_event, patience, client)
             yield False
             return
         try:
-            lease, leads = self._acquire_lease(key, client, patience)
+            lease, is_leader = self._acquire_lease(key, client, patience)
             with lease:
-                yield leads
+                yield is_leader
         finally:
             with self._lock:
                 del self._landings[key]
-            landed.set()
+            own_event.set()
 
     def get(
         self,
@@ -111,13 +111,13 @@ class SingleFlight(Generic[Key]):
         works without the lead when its patience ends.
         Raise ClientGone if `client` disconnects while another caller works.
         """
-        until = time.monotonic() + self._patience
-        while (found := lookup()) is None:
-            with self.lead(key, client) as leads:
-                if leads or time.monotonic() >= until:
-                    found = lookup()  # another flight may have landed just before this one
-                    return work() if found is None else found
-        return found
+        deadline = time.monotonic() + self._patience
+        while (result := lookup()) is None:
+            with self.lead(key, client) as is_leader:
+                if is_leader or time.monotonic() >= deadline:
+                    result = lookup()  # another flight may have landed just before this one
+                    return work() if result is None else result
+        return result
 
     def _acquire_lease(
         self, key: Key, client: Client | None, patience: float
@@ -128,11 +128,11 @@ class SingleFlight(Generic[Key]):
         """
         if self._leases is None:
             return nullcontext(), True
-        pause, until, leads = _POLL[0], time.monotonic() + patience, True
+        pause, deadline, is_leader = _POLL[0], time.monotonic() + patience, True
         while (lease := self._leases.try_acquire(key)) is None:
-            leads = False
-            if time.monotonic() >= until:
-                return nullcontext(), leads
+            is_leader = False
+            if time.monotonic() >= deadline:
+                return nullcontext(), is_leader
             sleep(pause, client)
             pause = min(pause * 2, _POLL[1])
-        return lease, leads
+        return lease, is_leader

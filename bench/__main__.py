@@ -31,7 +31,7 @@ from bench.measure import (
     measure_requests,
 )
 from bench.observing import OBSERVING
-from bench.sections import put_into
+from bench.sections import replace_section
 from tests.servers import ROOT
 
 _PAGE: Final = ROOT / "docs" / "performance.md"
@@ -62,30 +62,30 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     started = time.monotonic()
-    where = arguments.write or (None if arguments.quick else _PAGE)
+    output = arguments.write or (None if arguments.quick else _PAGE)
     if arguments.only:
-        _section(arguments.only, _QUICK if arguments.quick else _FULL, where)
+        _write_section(arguments.only, _QUICK if arguments.quick else _FULL, output)
     else:
-        _everything(where, quick=arguments.quick)
+        _write_page(output, quick=arguments.quick)
     logger.info("done in %.0f s", time.monotonic() - started)
 
 
-def _everything(where: Path | None, *, quick: bool) -> None:
+def _write_page(output: Path | None, *, quick: bool) -> None:
     if quick:
-        run = _run(_QUICK, 128 * MIB)
+        run = _measure_all(_QUICK, 128 * MIB)
         text = page.render(run, title="Performance: a quick run, whose figures mean nothing")
     else:
-        run = _run(_FULL, GIB)
+        run = _measure_all(_FULL, GIB)
         text = page.render(run, title="Performance")
     sys.stdout.write(text)
-    if where is not None:
-        where.write_text(text, encoding="utf-8")
+    if output is not None:
+        output.write_text(text, encoding="utf-8")
 
 
-def _section(name: str, plan: Plan, where: Path | None) -> None:
+def _write_section(name: str, plan: Plan, output: Path | None) -> None:
     with servers.upstream(GIB) as (folder, content, upstream):
         if name == "soak":
-            section = soak_page.render(_soak(plan, folder, content, upstream))
+            section = soak_page.render(_run_soak(plan, folder, content, upstream))
         elif name == "observing":
             section = observing_page.render(OBSERVING.measure(plan, folder, content, upstream))
         elif name == "access":
@@ -93,44 +93,46 @@ def _section(name: str, plan: Plan, where: Path | None) -> None:
         else:
             section = cache_page.render(cached.measure(plan, folder, content, upstream))
     sys.stdout.write(section)
-    if where is not None:
-        where.write_text(put_into(where.read_text(encoding="utf-8"), section), encoding="utf-8")
+    if output is not None:
+        output.write_text(
+            replace_section(output.read_text(encoding="utf-8"), section), encoding="utf-8"
+        )
 
 
-def _run(plan: Plan, blob_size: int) -> page.Run:
+def _measure_all(plan: Plan, blob_size: int) -> page.Run:
     load_before = machine.load_average()
     with servers.upstream(blob_size) as (folder, content, upstream):
         with (
             nginx.peer(folder, upstream) as peer,
-            servers.gunicorn("Docxy", upstream) as ours,
+            servers.gunicorn("Docxy", upstream) as docxy,
             servers.gunicorn("Flask and requests", upstream, "bench.bare:app") as floor,
         ):
-            compared = [Server("nginx", peer.port, peer.pid, upstream.pid), ours, floor]
+            compared = [Server("nginx", peer.port, peer.pid, upstream.pid), docxy, floor]
             downloads = measure_downloads(compared, content, plan.rounds)
             requests = measure_requests(compared, content, plan)
-        with servers.gunicorn("Docxy", upstream) as fresh:
-            measure_downloads([fresh], content, 1)
-            memory = measure_memory(fresh, content, plan)
-        of_cache = cached.measure(plan, folder, content, upstream)
-        seen = OBSERVING.measure(plan, folder, content, upstream)
-        guarded = ACCESS.measure(plan, folder, content, upstream)
-        soaked = _soak(plan, folder, content, upstream)
+        with servers.gunicorn("Docxy", upstream) as fresh_server:
+            measure_downloads([fresh_server], content, 1)
+            memory = measure_memory(fresh_server, content, plan)
+        cached_figures = cached.measure(plan, folder, content, upstream)
+        observing = OBSERVING.measure(plan, folder, content, upstream)
+        access = ACCESS.measure(plan, folder, content, upstream)
+        soak_figures = _run_soak(plan, folder, content, upstream)
         return page.Run(
             plan,
             content,
-            _cipher(upstream),
+            _read_cipher(upstream),
             load_before,
             downloads,
             requests,
             memory,
-            of_cache,
-            seen,
-            guarded,
-            soaked,
+            cached_figures,
+            observing,
+            access,
+            soak_figures,
         )
 
 
-def _soak(plan: Plan, folder: Path, content: Content, upstream: nginx.Upstream) -> soak.Soak:
+def _run_soak(plan: Plan, folder: Path, content: Content, upstream: nginx.Upstream) -> soak.Soak:
     settings = soak.settings(folder, plan.soak_write_timeout)
     with servers.gunicorn("Docxy", upstream, *soak.ARGUMENTS, workers=2, **settings) as server:
         return soak.soak(
@@ -143,11 +145,11 @@ def _soak(plan: Plan, folder: Path, content: Content, upstream: nginx.Upstream) 
         )
 
 
-def _cipher(upstream: nginx.Upstream) -> str:
+def _read_cipher(upstream: nginx.Upstream) -> str:
     context = ssl.create_default_context(cafile=upstream.ca)
     with (
-        socket.create_connection(("127.0.0.1", upstream.port)) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as connection,
+        socket.create_connection(("127.0.0.1", upstream.port)) as sock,
+        context.wrap_socket(sock, server_hostname="localhost") as connection,
     ):
         cipher = connection.cipher()
     return cipher[0] if cipher else "no cipher"

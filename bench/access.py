@@ -12,7 +12,7 @@ import bcrypt
 
 from bench.content import REPOSITORY
 from bench.measure import Server
-from bench.variants import FORWARDED, Variants, What
+from bench.variants import FORWARDED, Variant, Variants
 
 GUARDED: Final = "all of it on"
 OPEN: Final = "none of it"
@@ -101,27 +101,27 @@ action = "deny"
 """All but the last are evaluated; the one before it allows the image for its metadata."""
 
 
-def _open(folder: Path) -> Mapping[str, str]:
+def _build_open_settings(folder: Path) -> Mapping[str, str]:
     """Return the settings without access control, but managed, as users require."""
     del folder
     return {"DOCXY_CREDENTIALS": "managed", "DOCXY_WELL_KNOWN": ""}
 
 
 @cache
-def _hashed() -> str:
+def _hash_password() -> str:
     """Return one hash for all users, because a token is valid only with the hash of its user."""
     return bcrypt.hashpw(_PASSWORD.encode(), bcrypt.gensalt(_COST)).decode()
 
 
-def _guarded(folder: Path) -> Mapping[str, str]:
+def _build_guarded_settings(folder: Path) -> Mapping[str, str]:
     users, rules = folder / "users", folder / "docxy.toml"
-    users.write_text("".join(f"user{number}:{_hashed()}\n" for number in range(USERS)))
+    users.write_text("".join(f"user{number}:{_hash_password()}\n" for number in range(USERS)))
     rules.write_text(RULES)
     files = {"DOCXY_HTPASSWD_FILE": str(users), "DOCXY_CONFIG": str(rules)}
-    return {**_open(folder), **_SETTINGS, **files}
+    return {**_build_open_settings(folder), **_SETTINGS, **files}
 
 
-def _token(running: Mapping[What, Server]) -> str:
+def _fetch_token(running: Mapping[Variant, Server]) -> str:
     """Return a token; all servers get it, so that parsing it costs each of them the same."""
     port = running[FORWARDED, GUARDED].port
     url = f"http://127.0.0.1:{port}/auth/token?service=docxy&scope=repository:{REPOSITORY}:pull"
@@ -132,4 +132,6 @@ def _token(running: Mapping[What, Server]) -> str:
         return str(json.load(answer)["token"])
 
 
-ACCESS: Final = Variants("access", {GUARDED: _guarded, OPEN: _open}, _token)
+ACCESS: Final = Variants(
+    "access", {GUARDED: _build_guarded_settings, OPEN: _build_open_settings}, _fetch_token
+)

@@ -30,10 +30,14 @@ def health() -> str:
 @app.get("/<path:path>")
 def pass_on(path: str) -> Response:
     """Send a request to the registry and stream its response."""
-    passed = {"Authorization": request.headers.get("Authorization", "")}
-    answer = _session.get(f"{_registry}/{path}", headers=passed, stream=True)
-    body = answer.raw.stream(256 * 1024, decode_content=False)
-    kept = {name: answer.headers[name] for name in _KEPT_DOWN if name in answer.headers}
-    response = Response(body, status=answer.status_code, headers=kept)
-    response.call_on_close(answer.close)
+    request_headers = {"Authorization": request.headers.get("Authorization", "")}
+    upstream_response = _session.get(f"{_registry}/{path}", headers=request_headers, stream=True)
+    body = upstream_response.raw.stream(256 * 1024, decode_content=False)
+    response_headers = {
+        name: upstream_response.headers[name]
+        for name in _KEPT_DOWN
+        if name in upstream_response.headers
+    }
+    response = Response(body, status=upstream_response.status_code, headers=response_headers)
+    response.call_on_close(upstream_response.close)
     return response

@@ -3,33 +3,33 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from bench.cached import CACHED, FILE, HITS, PEER, UNCACHED, Cached, Fetched
+from bench.cached import CACHED, FILE, HITS, PEER, UNCACHED, CacheFigures, DownloadFigures
 from bench.copies import LATENCY, LAYERS, Copies
 from bench.figures import Figure
-from bench.targets import Target, reasons, table
+from bench.targets import Target, format_reasons, format_table
 from bench.wrk import CONNECTIONS
 
 
-def render(measured: Cached) -> str:
+def render(measured: CacheFigures) -> str:
     """Return the section, with an empty line after it."""
-    targets = list(_targets(measured))
+    targets = list(_iter_targets(measured))
     return "\n".join(
         [
             "## The cache\n",
-            *table(targets),
-            *reasons(targets),
-            *_downloads("hit", measured.hits),
-            *_downloads("miss", measured.misses),
-            *_manifests(measured),
-            *_copies(measured),
-            *_method(measured),
+            *format_table(targets),
+            *format_reasons(targets),
+            *_format_downloads("hit", measured.hits),
+            *_format_downloads("miss", measured.misses),
+            *_format_manifests(measured),
+            *_format_copies(measured),
+            *_describe_method(measured),
             "",
         ]
     )
 
 
-_WHY_NO_HIT: Final = "Its cause was not found."
-_WHY_NO_MISS: Final = (
+_HIT_REASON: Final = "Its cause was not found."
+_MISS_REASON: Final = (
     "Docxy needs more processor time for each GiB, and one thread does all but hashing and "
     "writing. In a profile of 2.6 s, 0.7 s went into TLS, which Python's ssl module reads with two "
     "calls for each 16 KiB, 0.6 s into SHA-256, 0.35 s into sending, 0.25 s into writing, and most "
@@ -37,7 +37,7 @@ _WHY_NO_MISS: Final = (
 )
 
 
-def _targets(measured: Cached) -> Iterator[Target]:
+def _iter_targets(measured: CacheFigures) -> Iterator[Target]:
     hits, misses = measured.hits, measured.misses
     hit = Figure.ratio(hits[CACHED].speed, hits[FILE].speed)
     yield Target(
@@ -53,12 +53,12 @@ def _targets(measured: Cached) -> Iterator[Target]:
         "With a cache, each byte is also hashed, written to the disk and read again, on the two "
         "cores that the registry and its TLS need, too.",
     )  # fmt: skip
-    for kind, fetched, why in (("hit", hits, _WHY_NO_HIT), ("miss", misses, _WHY_NO_MISS)):
+    for kind, fetched, reason in (("hit", hits, _HIT_REASON), ("miss", misses, _MISS_REASON)):
         peer = Figure.ratio(fetched[CACHED].speed, fetched[PEER].speed)
         yield Target(
             f"Speed of a {kind}, relative to docker-registry", "more than 1", peer, 2,
             peer.median > 1,
-            why,
+            reason,
         )  # fmt: skip
     rate = Figure.of(load.requests_per_second for load in measured.manifests[CACHED].loads)
     yield Target(
@@ -66,10 +66,10 @@ def _targets(measured: Cached) -> Iterator[Target]:
         rate.median >= 2000,
         "Most of the time is spent in gunicorn and Flask, for any request.",
     )  # fmt: skip
-    yield from _targets_of_copies(measured.copies)
+    yield from _iter_copy_targets(measured.copies)
 
 
-def _targets_of_copies(copies: Copies) -> Iterator[Target]:
+def _iter_copy_targets(copies: Copies) -> Iterator[Target]:
     cold = Figure.ratio(copies.cold[CACHED], copies.direct)
     yield Target(
         "Time of a cold copy, relative to a direct one", "at most 0.9", cold, 2,
@@ -87,31 +87,38 @@ def _targets_of_copies(copies: Copies) -> Iterator[Target]:
     )  # fmt: skip
 
 
-def _downloads(kind: str, measured: Mapping[str, Fetched]) -> Iterator[str]:
+def _format_downloads(kind: str, measured: Mapping[str, DownloadFigures]) -> Iterator[str]:
     yield f"| one {kind} | {' | '.join(measured)} |"
     yield f"| --- |{' --- |' * len(measured)}"
-    for what, digits, values in (
-        ("MiB/s", 0, [one.speed for one in measured.values()]),
-        ("processor seconds a GiB", 2, [one.cpu for one in measured.values()]),
-        ("first byte, ms", 1, [[1000 * x for x in one.first_byte] for one in measured.values()]),
+    for title, digits, values in (
+        ("MiB/s", 0, [downloads.speed for downloads in measured.values()]),
+        ("processor seconds a GiB", 2, [downloads.cpu for downloads in measured.values()]),
+        (
+            "first byte, ms",
+            1,
+            [
+                [1000 * seconds for seconds in downloads.first_byte]
+                for downloads in measured.values()
+            ],
+        ),
     ):
         cells = " | ".join(Figure.of(value).text(digits) for value in values)
-        yield f"| {what} | {cells} |"
+        yield f"| {title} | {cells} |"
     yield ""
 
 
-def _manifests(measured: Cached) -> Iterator[str]:
+def _format_manifests(measured: CacheFigures) -> Iterator[str]:
     yield "| manifests by digest | requests a second | p50, ms | p99, ms | processor ms a request |"
     yield "| --- | --- | --- | --- | --- |"
-    for name, asked in measured.manifests.items():
-        rate = Figure.of(load.requests_per_second for load in asked.loads).text(0)
-        p50 = Figure.of(load.p50_ms for load in asked.loads).text(1)
-        p99 = Figure.of(load.p99_ms for load in asked.loads).text(1)
-        yield f"| {name} | {rate} | {p50} | {p99} | {Figure.of(asked.cpu).text(3)} |"
+    for name, requests in measured.manifests.items():
+        rate = Figure.of(load.requests_per_second for load in requests.loads).text(0)
+        p50 = Figure.of(load.p50_ms for load in requests.loads).text(1)
+        p99 = Figure.of(load.p99_ms for load in requests.loads).text(1)
+        yield f"| {name} | {rate} | {p50} | {p99} | {Figure.of(requests.cpu).text(3)} |"
     yield ""
 
 
-def _copies(measured: Cached) -> Iterator[str]:
+def _format_copies(measured: CacheFigures) -> Iterator[str]:
     copies = measured.copies
     direct = Figure.of(copies.direct)
     yield "| `skopeo copy` | seconds | relative to the direct one |"
@@ -124,7 +131,7 @@ def _copies(measured: Cached) -> Iterator[str]:
     yield ""
 
 
-def _method(measured: Cached) -> Iterator[str]:
+def _describe_method(measured: CacheFigures) -> Iterator[str]:
     copies = measured.copies
     blobs = copies.image.all_blobs
     yield (

@@ -31,7 +31,7 @@ _WARM_UP: Final = 1
 
 
 @dataclass(slots=True)
-class Fetched:
+class DownloadFigures:
     """Downloads of one kind, a value for each round."""
 
     speed: list[float] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Fetched:
 
 
 @dataclass(slots=True)
-class Asked:
+class RequestFigures:
     """Manifest requests through one server, a value for each round."""
 
     loads: list[Load] = field(default_factory=list)
@@ -52,16 +52,16 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
+class CacheFigures:
     """All measurements of the cache."""
 
     rounds: int
     load_before: float
     blob_size: int
     load_seconds: int
-    hits: Mapping[str, Fetched]
-    misses: Mapping[str, Fetched]
-    manifests: Mapping[str, Asked]
+    hits: Mapping[str, DownloadFigures]
+    misses: Mapping[str, DownloadFigures]
+    manifests: Mapping[str, RequestFigures]
     copies: Copies
 
 
@@ -75,13 +75,15 @@ class _Contender:
     """Waits until the server has stored what it has sent."""
 
 
-def measure(plan: Plan, folder: Path, content: Content, upstream: nginx.Upstream) -> Cached:
+def measure(plan: Plan, folder: Path, content: Content, upstream: nginx.Upstream) -> CacheFigures:
     """Measure hits, misses, manifests and whole copies, all in turn in every round."""
     load_before = machine.load_average()
-    with _contenders(folder, content, upstream) as (uncached, keeping):
-        hits, misses = _downloads(plan, folder, content, uncached, keeping)
-        manifests = _manifests(plan, content, [uncached, *(one.server for one in keeping)])
-    return Cached(
+    with _run_contenders(folder, content, upstream) as (uncached, contenders):
+        hits, misses = _measure_downloads(plan, folder, content, uncached, contenders)
+        manifests = _measure_manifests(
+            plan, content, [uncached, *(contender.server for contender in contenders)]
+        )
+    return CacheFigures(
         plan.rounds,
         load_before,
         content.blob_size,
@@ -94,7 +96,7 @@ def measure(plan: Plan, folder: Path, content: Content, upstream: nginx.Upstream
 
 
 @contextmanager
-def _contenders(
+def _run_contenders(
     folder: Path, content: Content, upstream: nginx.Upstream
 ) -> Iterator[tuple[Server, list[_Contender]]]:
     with ExitStack() as stack:
@@ -111,8 +113,8 @@ def _contenders(
             [
                 _Contender(
                     cached,
-                    lambda: _drop(store, content.blob_digest),
-                    lambda: _await_kept(store, content.blob_digest),
+                    lambda: _delete_blob(store, content.blob_digest),
+                    lambda: _wait_until_stored(store, content.blob_digest),
                 ),
                 _Contender(
                     Server(PEER, peer.port, peer.pid, upstream.pid),
@@ -123,69 +125,71 @@ def _contenders(
         )
 
 
-def _drop(store: Store, digest: str) -> None:
+def _delete_blob(store: Store, digest: str) -> None:
     store.delete(_REGISTRY, Digest(digest))
 
 
-def _await_kept(store: Store, digest: str) -> None:
+def _wait_until_stored(store: Store, digest: str) -> None:
     wait_until(
         lambda: store.stat(_REGISTRY, Digest(digest)) is not None, what="Docxy to keep a blob"
     )
 
 
-def _downloads(
-    plan: Plan, folder: Path, content: Content, uncached: Server, keeping: Sequence[_Contender]
-) -> tuple[dict[str, Fetched], dict[str, Fetched]]:
-    names = [one.server.name for one in keeping]
-    hits = {name: Fetched() for name in (FILE, *names)}
-    misses = {name: Fetched() for name in (UNCACHED, *names)}
-    for one in keeping:
-        _download(one.server, content, Fetched())
-        one.settle()
-    kept = folder / "cache" / "content" / _REGISTRY
-    (file,) = kept.glob(f"*/*/{content.blob_digest.partition(':')[2]}")
-    _download(uncached, content, Fetched())
+def _measure_downloads(
+    plan: Plan, folder: Path, content: Content, uncached: Server, contenders: Sequence[_Contender]
+) -> tuple[dict[str, DownloadFigures], dict[str, DownloadFigures]]:
+    names = [contender.server.name for contender in contenders]
+    hits = {name: DownloadFigures() for name in (FILE, *names)}
+    misses = {name: DownloadFigures() for name in (UNCACHED, *names)}
+    for contender in contenders:
+        _measure_download(contender.server, content, DownloadFigures())
+        contender.settle()
+    content_directory = folder / "cache" / "content" / _REGISTRY
+    (file,) = content_directory.glob(f"*/*/{content.blob_digest.partition(':')[2]}")
+    _measure_download(uncached, content, DownloadFigures())
     for number in range(plan.rounds):
-        with nginx.file_server(folder, content, file) as served:
-            reference = Server(FILE, served.port, served.pid, served.pid)
-            serving = [reference, *(one.server for one in keeping)]
-            for server in serving:
-                _download(server, content, Fetched())
+        with nginx.file_server(folder, content, file) as file_server:
+            reference = Server(FILE, file_server.port, file_server.pid, file_server.pid)
+            in_turn = [reference, *(contender.server for contender in contenders)]
+            for server in in_turn:
+                _measure_download(server, content, DownloadFigures())
             for _ in range(HITS):
-                for server in serving:
-                    _download(server, content, hits[server.name])
-        _download(uncached, content, misses[UNCACHED])
-        for one in keeping:
-            one.forget()
-            _download(one.server, content, misses[one.server.name])
-            one.settle()
+                for server in in_turn:
+                    _measure_download(server, content, hits[server.name])
+        _measure_download(uncached, content, misses[UNCACHED])
+        for contender in contenders:
+            contender.forget()
+            _measure_download(contender.server, content, misses[contender.server.name])
+            contender.settle()
         logger.info("cached downloads: round %s of %s", number + 1, plan.rounds)
     return hits, misses
 
 
-def _download(server: Server, content: Content, measured: Fetched) -> None:
-    before = proc.cpu_seconds(server.pid)
-    done = clients.download(server.port, content.blob_path, content.blob_size)
-    used = proc.cpu_seconds(server.pid) - before
-    measured.speed.append(content.blob_size / MIB / done.seconds)
-    measured.cpu.append(used * GIB / content.blob_size)
-    measured.first_byte.append(done.first_byte)
+def _measure_download(server: Server, content: Content, measured: DownloadFigures) -> None:
+    cpu_before = proc.read_cpu_seconds(server.pid)
+    result = clients.download(server.port, content.blob_path, content.blob_size)
+    cpu_used = proc.read_cpu_seconds(server.pid) - cpu_before
+    measured.speed.append(content.blob_size / MIB / result.seconds)
+    measured.cpu.append(cpu_used * GIB / content.blob_size)
+    measured.first_byte.append(result.first_byte)
 
 
-def _manifests(plan: Plan, content: Content, asked: Sequence[Server]) -> dict[str, Asked]:
-    measured = {server.name: Asked() for server in asked}
+def _measure_manifests(
+    plan: Plan, content: Content, asked_servers: Sequence[Server]
+) -> dict[str, RequestFigures]:
+    measured = {server.name: RequestFigures() for server in asked_servers}
     urls = {
         server.name: f"http://127.0.0.1:{server.port}{content.manifest_path_by_digest}"
-        for server in asked
+        for server in asked_servers
     }
     for url in urls.values():
         wrk.load(url, _WARM_UP)
     for number in range(plan.rounds):
-        for server in asked:
-            before = proc.cpu_seconds(server.pid)
+        for server in asked_servers:
+            cpu_before = proc.read_cpu_seconds(server.pid)
             load = wrk.load(urls[server.name], plan.load_seconds)
-            used = proc.cpu_seconds(server.pid) - before
+            cpu_used = proc.read_cpu_seconds(server.pid) - cpu_before
             measured[server.name].loads.append(load)
-            measured[server.name].cpu.append(1000 * used / load.requests)
+            measured[server.name].cpu.append(1000 * cpu_used / load.requests)
         logger.info("cached manifests: round %s of %s", number + 1, plan.rounds)
     return measured

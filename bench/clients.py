@@ -32,20 +32,20 @@ def download(port: int, path: str, size: int) -> Download:
     to the servers.
     """
     started = time.perf_counter()
-    with _asked(port, path) as connection:
+    with _send_request(port, path) as connection:
         head = bytearray()
         while b"\r\n\r\n" not in head:
-            head += _received(connection)
+            head += _receive(connection)
         first_byte = time.perf_counter() - started
-        left = size - len(head.partition(b"\r\n\r\n")[2])
+        remaining = size - len(head.partition(b"\r\n\r\n")[2])
         _expect_success(bytes(head))
         buffer = bytearray(MIB)
-        while left > 0:
+        while remaining > 0:
             count = connection.recv_into(buffer, MIB, socket.MSG_TRUNC)
             if not count:
-                message = f"a download ended {left} bytes too early"
+                message = f"a download ended {remaining} bytes too early"
                 raise RuntimeError(message)
-            left -= count
+            remaining -= count
     return Download(time.perf_counter() - started, first_byte)
 
 
@@ -53,8 +53,8 @@ def downloads(port: int, path: str, size: int, count: int) -> float:
     """Download `count` times at once; return the seconds until the last has ended."""
     started = time.perf_counter()
     with ThreadPoolExecutor(count) as pool:
-        for one in [pool.submit(download, port, path, size) for _ in range(count)]:
-            one.result()
+        for future in [pool.submit(download, port, path, size) for _ in range(count)]:
+            future.result()
     return time.perf_counter() - started
 
 
@@ -74,11 +74,11 @@ class SlowClients:
         with selectors.DefaultSelector() as selector:
             for connection in self.connections:
                 selector.register(connection, selectors.EVENT_READ)
-            while (passed := time.monotonic() - started) < seconds:
+            while (elapsed := time.monotonic() - started) < seconds:
                 for key, _ in selector.select(0):
                     self._read(key.fileobj)
-                watch(passed)
-                next_tick = started + passed + _TICK
+                watch(elapsed)
+                next_tick = started + elapsed + _TICK
                 time.sleep(max(0.0, next_tick - time.monotonic()))
 
     def _read(self, connection: object) -> None:
@@ -93,12 +93,12 @@ def slow_clients(port: int, path: str, *, count: int, rate: int) -> Iterator[Slo
     with contextlib.ExitStack() as stack:
         clients = SlowClients(port, path, rate)
         for _ in range(count):
-            clients.connections.append(stack.enter_context(_asked(port, path)))
+            clients.connections.append(stack.enter_context(_send_request(port, path)))
         yield clients
 
 
 @contextlib.contextmanager
-def _asked(port: int, path: str) -> Iterator[socket.socket]:
+def _send_request(port: int, path: str) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port), _TIMEOUT) as connection:
         connection.sendall(
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: bench\r\n"
@@ -107,7 +107,7 @@ def _asked(port: int, path: str) -> Iterator[socket.socket]:
         yield connection
 
 
-def _received(connection: socket.socket) -> bytes:
+def _receive(connection: socket.socket) -> bytes:
     data = connection.recv(4096)
     if not data:
         message = "a connection was closed before the answer"

@@ -43,11 +43,11 @@ class Content:
         blob = folder / "blob"
         with blob.open("wb") as file:
             os.truncate(file.fileno(), blob_size)
-        blob_digest = _digest_of_zeros(blob_size)
+        blob_digest = _compute_zeros_digest(blob_size)
         config = folder / "config"
         config.write_bytes(_CONFIG)
-        config_digest = _digest(_CONFIG)
-        text = _manifest(blob_digest, blob_size, config_digest)
+        config_digest = _compute_digest(_CONFIG)
+        text = _build_manifest(blob_digest, blob_size, config_digest)
         manifest = folder / "manifest"
         manifest.write_bytes(text)
         return cls(
@@ -56,7 +56,7 @@ class Content:
             blob_digest,
             manifest,
             len(text),
-            _digest(text),
+            _compute_digest(text),
             config,
             config_digest,
         )
@@ -82,19 +82,19 @@ class Content:
         return f"/v2/{REPOSITORY}/manifests/{self.manifest_digest}"
 
 
-def _digest(data: bytes) -> str:
+def _compute_digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _digest_of_zeros(size: int) -> str:
+def _compute_zeros_digest(size: int) -> str:
     sha256 = hashlib.sha256()
-    piece = bytes(MIB)
+    zeros = bytes(MIB)
     for _ in range(size // MIB):
-        sha256.update(piece)
+        sha256.update(zeros)
     return f"sha256:{sha256.hexdigest()}"
 
 
-def _manifest(digest: str, size: int, config_digest: str) -> bytes:
+def _build_manifest(digest: str, size: int, config_digest: str) -> bytes:
     layer = {
         "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
         "digest": digest,

@@ -46,7 +46,7 @@ class Copies:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _Route:
     """One way to the images of the hub: through `host`."""
 
     skopeo: Skopeo
@@ -63,24 +63,26 @@ class _Way:
 def measure_copies(folder: Path, rounds: int) -> Copies:
     """Copy a new image in each round: from the registry, then twice through each cache."""
     tags = [f"round-{number}" for number in range(rounds)]
-    images = {tag: _image(tag) for tag in (_FIRST, *tags)}
+    images = {tag: _build_image(tag) for tag in (_FIRST, *tags)}
     copies = Copies(images[_FIRST], [], {CACHED: [], PEER: []}, {CACHED: [], PEER: []})
-    with _hub(images) as hub, _ways(folder, hub) as (direct, through, peer):
-        for way in (direct, *through.values()):
+    with _run_hub(images) as hub, _run_routes(folder, hub) as (direct, ways_by_name, peer):
+        for way in (direct, *ways_by_name.values()):
             way.seconds(_FIRST)
         for number, tag in enumerate(tags, start=1):
             copies.direct.append(direct.seconds(tag))
-            for name, way in through.items():
+            for name, way in ways_by_name.items():
                 copies.cold[name].append(way.seconds(tag))
             # docker-registry answers before it has stored the content.
-            peer.await_stored(sum(_contents(images[one]) for one in (_FIRST, *tags[:number])))
-            for name, way in through.items():
+            peer.await_stored(
+                sum(_count_contents(images[other_tag]) for other_tag in (_FIRST, *tags[:number]))
+            )
+            for name, way in ways_by_name.items():
                 copies.warm[name].append(way.seconds(tag))
             logger.info("copies: round %s of %s", number, rounds)
     return copies
 
 
-def _image(seed: str) -> Image:
+def _build_image(seed: str) -> Image:
     platform = f"linux/{_ARCHITECTURES[machine()]}"
     layers = [
         layer({f"/layer-{number}": noise(_LAYER, f"{seed} {number}")}) for number in range(LAYERS)
@@ -88,33 +90,38 @@ def _image(seed: str) -> Image:
     return index({platform: image(layers, platform=platform)})
 
 
-def _contents(one: Image) -> int:
-    return 1 + len(one.platforms) + len(one.all_blobs)
+def _count_contents(copied_image: Image) -> int:
+    return 1 + len(copied_image.platforms) + len(copied_image.all_blobs)
 
 
 @contextmanager
-def _hub(images: Mapping[str, Image]) -> Iterator[Hub]:
+def _run_hub(images: Mapping[str, Image]) -> Iterator[Hub]:
     with Hub(content=tuple) as hub:
-        for tag, one in images.items():
-            hub.push(_REPOSITORY, one, [tag])
+        for tag, pushed_image in images.items():
+            hub.push(_REPOSITORY, pushed_image, [tag])
         hub.fail(delay=LATENCY, times=None)
         yield hub
 
 
 @contextmanager
-def _ways(folder: Path, hub: Hub) -> Iterator[tuple[_Way, dict[str, _Way], docker_registry.Proxy]]:
+def _run_routes(
+    folder: Path, hub: Hub
+) -> Iterator[tuple[_Route, dict[str, _Route], docker_registry.Proxy]]:
     with ExitStack() as stack:
         # docker-registry needs an empty folder, and each skopeo a home of its own.
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="copies-")))
         settings = hub.settings | {"DOCXY_CACHE_DIR": str(base / "cache")}
-        ours = stack.enter_context(docxy(**settings))
+        docxy_server = stack.enter_context(docxy(**settings))
         peer = stack.enter_context(docker_registry.proxy(base, hub.url, hub.ca_bundle))
         homes = {name: base / name for name in (DIRECT, "proxies")}
         for home in homes.values():
             home.mkdir()
-        plain = Skopeo(homes["proxies"])
+        proxy_skopeo = Skopeo(homes["proxies"])
         yield (
-            _Way(Skopeo(homes[DIRECT], ca=hub.ca_bundle), hub.host),
-            {CACHED: _Way(plain, ours.host), PEER: _Way(plain, f"127.0.0.1:{peer.port}")},
+            _Route(Skopeo(homes[DIRECT], ca=hub.ca_bundle), hub.host),
+            {
+                CACHED: _Route(proxy_skopeo, docxy_server.host),
+                PEER: _Route(proxy_skopeo, f"127.0.0.1:{peer.port}"),
+            },
             peer,
         )

@@ -22,10 +22,10 @@ def post_worker_init(worker: Any) -> None:
     def count() -> None:
         gc.collect()
         # By type(): Flask's proxies answer isinstance() only within a request.
-        held = [one for one in gc.get_objects() if issubclass(type(one), greenlet)]
-        written = folder / f"{worker.pid}.new"
-        written.write_text(json.dumps({"greenlets": sum(not one.dead for one in held)}))
-        written.rename(folder / f"{worker.pid}.json")
+        greenlets = [item for item in gc.get_objects() if issubclass(type(item), greenlet)]
+        temporary = folder / f"{worker.pid}.new"
+        temporary.write_text(json.dumps({"greenlets": sum(not item.dead for item in greenlets)}))
+        temporary.rename(folder / f"{worker.pid}.json")
 
     # In a greenlet of its own, so that it does not delay the request that the signal interrupts.
     signal.signal(signal.SIGUSR2, lambda *_: gevent.spawn(count))

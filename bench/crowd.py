@@ -90,19 +90,23 @@ class Crowd:
             elif events & (select.EPOLLHUP | select.EPOLLERR):
                 self.cut += 1
                 self._replace(client)
-        for client in [one for one in self._clients.values() if one.leaves_at < now]:
+        for client in [
+            waiting_client
+            for waiting_client in self._clients.values()
+            if waiting_client.leaves_at < now
+        ]:
             self._replace(client)
 
     def _read(self, client: _Client) -> None:
-        share = int(_RATES[client.kind] * _TICK)
+        size = int(_RATES[client.kind] * _TICK)
         try:
             if client.answered:
-                whole = client.sock.recv_into(self._buffer, share, socket.MSG_TRUNC) > 0
+                is_intact = client.sock.recv_into(self._buffer, size, socket.MSG_TRUNC) > 0
             else:
-                whole = client.sock.recv(4096).startswith(b"HTTP/1.1 200 ")
+                is_intact = client.sock.recv(4096).startswith(b"HTTP/1.1 200 ")
         except OSError:
-            whole = False
-        if not whole:
+            is_intact = False
+        if not is_intact:
             message = f"a download was {'cut' if client.answered else 'refused'}: {client.kind}"
             raise RuntimeError(message)
         client.answered = True

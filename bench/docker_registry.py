@@ -47,14 +47,14 @@ def proxy(folder: Path, remote: str, ca: Path) -> Iterator[Proxy]:
     storage.mkdir()
     config = folder / "docker-registry.yml"
     # JSON is YAML.
-    config.write_text(json.dumps(_config(port, storage, remote)))
+    config.write_text(json.dumps(_build_config(port, storage, remote)))
     env = clean_environment(SSL_CERT_FILE=str(ca), OTEL_TRACES_EXPORTER="none")
     with running([PROGRAM, "serve", config], env=env) as server:
-        wait_until(lambda: _answers(port), what=NAME)
+        wait_until(lambda: _is_up(port), what=NAME)
         yield Proxy(port, server.process.pid, storage)
 
 
-def _answers(port: int) -> bool:
+def _is_up(port: int) -> bool:
     try:
         urllib3.request("GET", f"http://127.0.0.1:{port}/v2/", retries=False)
     except urllib3.exceptions.HTTPError:
@@ -62,7 +62,7 @@ def _answers(port: int) -> bool:
     return True
 
 
-def _config(port: int, storage: Path, remote: str) -> dict[str, object]:
+def _build_config(port: int, storage: Path, remote: str) -> dict[str, object]:
     return {
         "version": 0.1,
         "log": {"level": "error", "accesslog": {"disabled": True}},

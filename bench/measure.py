@@ -12,7 +12,7 @@ from bench.wrk import Load
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE: Final = 4
+CONCURRENCY: Final = 4
 SLOW_RATE: Final = 64 * 1024
 
 _WARM_UP: Final = 1
@@ -90,13 +90,13 @@ def measure_downloads(
 ) -> dict[str, Downloads]:
     """Download one at a time and several at once through each server, in every round."""
     for server in servers:
-        clients.downloads(server.port, content.blob_path, content.blob_size, AT_ONCE)
+        clients.downloads(server.port, content.blob_path, content.blob_size, CONCURRENCY)
     measured = {server.name: Downloads() for server in servers}
     for number in range(rounds):
         for server in servers:
-            _one_download(server, content, measured[server.name])
+            _measure_download(server, content, measured[server.name])
         for server in servers:
-            _downloads_at_once(server, content, measured[server.name])
+            _measure_concurrent_downloads(server, content, measured[server.name])
         logger.info("downloads: round %s of %s", number + 1, rounds)
     return measured
 
@@ -106,28 +106,28 @@ def measure_requests(
 ) -> dict[str, Requests]:
     """Ask each server for the manifest as fast as it answers, in every round."""
     for server in servers:
-        wrk.load(_manifest_url(server, content), _WARM_UP)
+        wrk.load(_build_manifest_url(server, content), _WARM_UP)
     measured = {server.name: Requests() for server in servers}
     for number in range(plan.rounds):
         for server in servers:
-            before = proc.cpu_seconds(server.pid)
-            load = wrk.load(_manifest_url(server, content), plan.load_seconds)
-            used = proc.cpu_seconds(server.pid) - before
+            cpu_before = proc.read_cpu_seconds(server.pid)
+            load = wrk.load(_build_manifest_url(server, content), plan.load_seconds)
+            cpu_used = proc.read_cpu_seconds(server.pid) - cpu_before
             measured[server.name].loads.append(load)
-            measured[server.name].cpu.append(1000 * used / load.requests)
+            measured[server.name].cpu.append(1000 * cpu_used / load.requests)
         logger.info("manifests: round %s of %s", number + 1, plan.rounds)
     return measured
 
 
 def measure_memory(server: Server, content: Content, plan: Plan) -> Memory:
     """Measure the memory of a warmed-up worker while many slow downloads run."""
-    worker = proc.only_child(server.pid)
-    baseline = proc.resident_kib(worker)
+    worker = proc.get_only_child(server.pid)
+    baseline = proc.read_resident_kib(worker)
     samples: list[int] = []
 
-    def watch(passed: float) -> None:
-        if passed >= plan.slow_seconds * (1 - _STEADY_SHARE):
-            samples.append(proc.resident_kib(worker))
+    def watch(elapsed: float) -> None:
+        if elapsed >= plan.slow_seconds * (1 - _STEADY_SHARE):
+            samples.append(proc.read_resident_kib(worker))
 
     with clients.slow_clients(
         server.port, content.blob_path, count=plan.slow_clients, rate=SLOW_RATE
@@ -141,23 +141,23 @@ def measure_memory(server: Server, content: Content, plan: Plan) -> Memory:
     )
 
 
-def _one_download(server: Server, content: Content, measured: Downloads) -> None:
-    before = proc.cpu_seconds(server.pid)
-    upstream_before = proc.cpu_seconds(server.upstream_pid)
-    done = clients.download(server.port, content.blob_path, content.blob_size)
-    used = proc.cpu_seconds(server.pid) - before
-    upstream_used = proc.cpu_seconds(server.upstream_pid) - upstream_before
-    measured.cpu.append(_per_gib(used, content.blob_size))
-    measured.upstream_cpu.append(_per_gib(upstream_used, content.blob_size))
-    measured.speed.append(content.blob_size / MIB / done.seconds)
-    measured.first_byte.append(done.first_byte)
+def _measure_download(server: Server, content: Content, measured: Downloads) -> None:
+    cpu_before = proc.read_cpu_seconds(server.pid)
+    upstream_cpu_before = proc.read_cpu_seconds(server.upstream_pid)
+    result = clients.download(server.port, content.blob_path, content.blob_size)
+    cpu_used = proc.read_cpu_seconds(server.pid) - cpu_before
+    upstream_cpu_used = proc.read_cpu_seconds(server.upstream_pid) - upstream_cpu_before
+    measured.cpu.append(_per_gib(cpu_used, content.blob_size))
+    measured.upstream_cpu.append(_per_gib(upstream_cpu_used, content.blob_size))
+    measured.speed.append(content.blob_size / MIB / result.seconds)
+    measured.first_byte.append(result.first_byte)
 
 
-def _downloads_at_once(server: Server, content: Content, measured: Downloads) -> None:
-    before = proc.cpu_seconds(server.pid)
-    seconds = clients.downloads(server.port, content.blob_path, content.blob_size, AT_ONCE)
-    size = AT_ONCE * content.blob_size
-    measured.cpu_at_once.append(_per_gib(proc.cpu_seconds(server.pid) - before, size))
+def _measure_concurrent_downloads(server: Server, content: Content, measured: Downloads) -> None:
+    cpu_before = proc.read_cpu_seconds(server.pid)
+    seconds = clients.downloads(server.port, content.blob_path, content.blob_size, CONCURRENCY)
+    size = CONCURRENCY * content.blob_size
+    measured.cpu_at_once.append(_per_gib(proc.read_cpu_seconds(server.pid) - cpu_before, size))
     measured.speed_at_once.append(size / MIB / seconds)
 
 
@@ -165,5 +165,5 @@ def _per_gib(seconds: float, size: int) -> float:
     return seconds * 1024 * MIB / size
 
 
-def _manifest_url(server: Server, content: Content) -> str:
+def _build_manifest_url(server: Server, content: Content) -> str:
     return f"http://127.0.0.1:{server.port}{content.manifest_path}"

@@ -149,7 +149,7 @@ def upstream(folder: Path, content: Content) -> Iterator[Upstream]:
         part.write_to_path(folder / "server.pem", append=True)
     port = free_port()
     body = _UPSTREAM.format(folder=folder, port=port, content=content, media_type=MEDIA_TYPE)
-    with _nginx(folder, "upstream", UPSTREAM_WORKERS, body, port) as pid:
+    with _run_nginx(folder, "upstream", UPSTREAM_WORKERS, body, port) as pid:
         yield Upstream(port, pid, folder / "ca.pem")
 
 
@@ -158,7 +158,7 @@ def peer(folder: Path, registry: Upstream) -> Iterator[Peer]:
     """Run the peer on one worker, tuned for large bodies."""
     port = free_port()
     body = _PEER.format(folder=folder, port=port, upstream_port=registry.port, buffer=PEER_BUFFER)
-    with _nginx(folder, "peer", 1, body, port) as pid:
+    with _run_nginx(folder, "peer", 1, body, port) as pid:
         yield Peer(port, pid)
 
 
@@ -170,28 +170,28 @@ def file_server(folder: Path, content: Content, file: Path) -> Iterator[Peer]:
     """
     port = free_port()
     body = _FILE_SERVER.format(port=port, content=content, file=file)
-    with _nginx(folder, "files", 1, body, port) as pid:
+    with _run_nginx(folder, "files", 1, body, port) as pid:
         yield Peer(port, pid)
 
 
 @contextlib.contextmanager
-def _nginx(folder: Path, name: str, workers: int, body: str, port: int) -> Iterator[int]:
+def _run_nginx(folder: Path, name: str, workers: int, body: str, port: int) -> Iterator[int]:
     configuration = folder / f"{name}.conf"
     text = _COMMON.format(folder=folder, name=name, workers=workers, body=body)
-    configuration.write_text(_user() + text)
+    configuration.write_text(_format_user() + text)
     with running(["nginx", "-e", "stderr", "-p", str(folder), "-c", str(configuration)]) as server:
-        wait_until(lambda: _accepts(port), what=f"nginx ({name})")
+        wait_until(lambda: _is_up(port), what=f"nginx ({name})")
         yield server.process.pid
 
 
-def _user() -> str:
+def _format_user() -> str:
     """Return the directive that runs workers as this user, since only it may read the cache."""
     if os.getuid() != 0:
         return ""
     return f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(os.getgid()).gr_name};\n"
 
 
-def _accepts(port: int) -> bool:
+def _is_up(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:

@@ -10,14 +10,16 @@ SEEN: Final = "counted and logged"
 UNSEEN: Final = "neither"
 
 
-def _seen(folder: Path) -> Mapping[str, str]:
+def _build_observed_settings(folder: Path) -> Mapping[str, str]:
     del folder
     return {}
 
 
-def _unseen(folder: Path) -> Mapping[str, str]:
+def _build_unobserved_settings(folder: Path) -> Mapping[str, str]:
     del folder
     return {"DOCXY_METRICS": "false", "DOCXY_LOG_LEVEL": "warning"}
 
 
-OBSERVING: Final = Variants("observing", {SEEN: _seen, UNSEEN: _unseen})
+OBSERVING: Final = Variants(
+    "observing", {SEEN: _build_observed_settings, UNSEEN: _build_unobserved_settings}
+)

@@ -4,45 +4,45 @@ from collections.abc import Iterator
 
 from bench.figures import Figure
 from bench.observing import SEEN, UNSEEN
-from bench.targets import Target, reasons, table
-from bench.variants import FORWARDED, KEPT, Compared
-from bench.variants_page import method, rows
+from bench.targets import Target, format_reasons, format_table
+from bench.variants import CACHED, FORWARDED, Comparison
+from bench.variants_page import describe_method, format_rows
 
-_LEAST = 0.95
+_MIN_RATIO = 0.95
 
 
-def render(measured: Compared) -> str:
+def render(measured: Comparison) -> str:
     """Return the section, with an empty line after it."""
-    targets = list(_targets(measured))
+    targets = list(_iter_targets(measured))
     return "\n".join(
         [
             "## Metrics and log lines\n",
-            *table(targets),
-            *reasons(targets),
-            *rows(measured),
-            *_method(measured),
+            *format_table(targets),
+            *format_reasons(targets),
+            *format_rows(measured),
+            *_describe_method(measured),
             "",
         ]
     )
 
 
-def _targets(measured: Compared) -> Iterator[Target]:
-    for what in (FORWARDED, KEPT):
-        seen, unseen = measured.asked[what, SEEN], measured.asked[what, UNSEEN]
+def _iter_targets(measured: Comparison) -> Iterator[Target]:
+    for kind in (FORWARDED, CACHED):
+        seen, unseen = measured.asked[kind, SEEN], measured.asked[kind, UNSEEN]
         # Processor time separates the two better than the rate, which everything else on the
         # machine influences.
         ratio = Figure.ratio(unseen.cpu, seen.cpu)
         yield Target(
-            f"Manifests a processor second, {what}, relative to those without metrics and log",
-            f"at least {_LEAST}", ratio, 3,
-            ratio.median >= _LEAST,
+            f"Manifests a processor second, {kind}, relative to those without metrics and log",
+            f"at least {_MIN_RATIO}", ratio, 3,
+            ratio.median >= _MIN_RATIO,
             "The log line and the counts of a request take some 15 microseconds in batches of 140, "
             "and up to 44 in batches of 8.",
         )  # fmt: skip
 
 
-def _method(measured: Compared) -> Iterator[str]:
-    yield from method(measured)
+def _describe_method(measured: Comparison) -> Iterator[str]:
+    yield from describe_method(measured)
     yield (
         "Counted and logged is the default, with the log in a file; the others have "
         "`DOCXY_METRICS=false` and `DOCXY_LOG_LEVEL=warning`, and still collect the fields of the "

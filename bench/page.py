@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bench import access_page, cache_page, machine, observing_page, soak_page
-from bench.cached import Cached
+from bench.cached import CacheFigures
 from bench.content import Content
 from bench.figures import Figure
-from bench.measure import AT_ONCE, SLOW_RATE, Downloads, Memory, Plan, Requests
+from bench.measure import CONCURRENCY, SLOW_RATE, Downloads, Memory, Plan, Requests
 from bench.nginx import PEER_BUFFER, UPSTREAM_WORKERS
 from bench.soak import Soak
-from bench.targets import Target, reasons, table
-from bench.variants import Compared
+from bench.targets import Target, format_reasons, format_table
+from bench.variants import Comparison
 from bench.wrk import CONNECTIONS
 
 
@@ -26,44 +26,44 @@ class Run:
     downloads: Mapping[str, Downloads]
     requests: Mapping[str, Requests]
     memory: Memory
-    cached: Cached
-    observing: Compared
-    access: Compared
+    cached: CacheFigures
+    observing: Comparison
+    access: Comparison
     soak: Soak
 
 
 def render(run: Run, *, title: str) -> str:
     """Return the page."""
-    targets = list(_targets(run))
+    targets = list(_iter_targets(run))
     parts = [
         f"# {title}\n",
         "`make bench` wrote this page; do not edit it.",
         "All figures come from one run on one machine, so compare them with each other only.",
         "Every value is the median of all rounds, followed by the lowest and the highest.\n",
         "## Targets\n",
-        *table(targets),
-        *reasons(targets),
+        *format_table(targets),
+        *format_reasons(targets),
         "## Downloads\n",
-        *_downloads(run),
+        *_format_downloads(run),
         "## Manifests\n",
-        *_requests(run),
+        *_format_requests(run),
         "## Memory\n",
-        *_memory(run),
+        *_format_memory(run),
         cache_page.render(run.cached),
         observing_page.render(run.observing),
         access_page.render(run.access),
         soak_page.render(run.soak),
         "## Method\n",
-        *_method(run),
+        *_describe_method(run),
         "## Machine\n",
-        *machine.facts(),
+        *machine.describe(),
         f"The load average before the run was {run.load_before:.1f}.",
         "It should be near 0; otherwise the spread is wide and the figures are too low.",
     ]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _targets(run: Run) -> Iterator[Target]:
+def _iter_targets(run: Run) -> Iterator[Target]:
     ours, theirs = run.downloads["Docxy"], run.downloads["nginx"]
     speed = Figure.ratio(ours.speed, theirs.speed)
     yield Target(
@@ -97,31 +97,43 @@ def _targets(run: Run) -> Iterator[Target]:
     )  # fmt: skip
 
 
-def _downloads(run: Run) -> Iterator[str]:
+def _format_downloads(run: Run) -> Iterator[str]:
     measured = run.downloads.values()
     yield f"| | {' | '.join(run.downloads)} |"
     yield f"| --- |{' --- |' * len(measured)}"
-    for what, digits, values in (
-        ("one download, MiB/s", 0, [one.speed for one in measured]),
-        ("processor seconds a GiB", 2, [one.cpu for one in measured]),
-        ("the upstream's, a GiB", 2, [one.upstream_cpu for one in measured]),
-        ("first byte, ms", 1, [[1000 * each for each in one.first_byte] for one in measured]),
-        (f"{AT_ONCE} at once, MiB/s together", 0, [one.speed_at_once for one in measured]),
-        (f"{AT_ONCE} at once, processor seconds a GiB", 2, [one.cpu_at_once for one in measured]),
+    for title, digits, values in (
+        ("one download, MiB/s", 0, [downloads.speed for downloads in measured]),
+        ("processor seconds a GiB", 2, [downloads.cpu for downloads in measured]),
+        ("the upstream's, a GiB", 2, [downloads.upstream_cpu for downloads in measured]),
+        (
+            "first byte, ms",
+            1,
+            [[1000 * seconds for seconds in downloads.first_byte] for downloads in measured],
+        ),
+        (
+            f"{CONCURRENCY} at once, MiB/s together",
+            0,
+            [downloads.speed_at_once for downloads in measured],
+        ),
+        (
+            f"{CONCURRENCY} at once, processor seconds a GiB",
+            2,
+            [downloads.cpu_at_once for downloads in measured],
+        ),
     ):
         cells = " | ".join(Figure.of(value).text(digits) for value in values)
-        yield f"| {what} | {cells} |"
+        yield f"| {title} | {cells} |"
     ours, theirs = run.downloads["Docxy"], run.downloads["nginx"]
     speed = Figure.ratio(ours.speed_at_once, theirs.speed_at_once)
     cpu = Figure.ratio(ours.cpu_at_once, theirs.cpu_at_once)
     yield ""
     yield (
-        f"{AT_ONCE} at once, Docxy relative to nginx: speed {speed.text(2)}, "
+        f"{CONCURRENCY} at once, Docxy relative to nginx: speed {speed.text(2)}, "
         f"processor time {cpu.text(2)}.\n"
     )
 
 
-def _requests(run: Run) -> Iterator[str]:
+def _format_requests(run: Run) -> Iterator[str]:
     yield "| | requests a second | p50, ms | p99, ms | processor ms a request |"
     yield "| --- | --- | --- | --- | --- |"
     for name, measured in run.requests.items():
@@ -132,7 +144,7 @@ def _requests(run: Run) -> Iterator[str]:
     yield ""
 
 
-def _memory(run: Run) -> Iterator[str]:
+def _format_memory(run: Run) -> Iterator[str]:
     memory = run.memory
     yield f"One worker at rest, warmed up: {memory.baseline / 1024:.0f} MiB."
     yield (
@@ -143,7 +155,7 @@ def _memory(run: Run) -> Iterator[str]:
     yield "This excludes the kernel's socket buffers, which belong to no process.\n"
 
 
-def _method(run: Run) -> Iterator[str]:
+def _describe_method(run: Run) -> Iterator[str]:
     plan, content = run.plan, run.content
     yield f"{plan.rounds} rounds; in each, every server is measured in turn, over loopback."
     yield (

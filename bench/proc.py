@@ -9,27 +9,27 @@ _PROC: Final = Path("/proc")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-def tree(pid: int) -> list[int]:
+def list_tree(pid: int) -> list[int]:
     """Return a process and all its descendants."""
     children = (_PROC / f"{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(below for child in children for below in tree(int(child)))]
+    return [pid, *(descendant for child in children for descendant in list_tree(int(child)))]
 
 
-def cpu_seconds(pid: int) -> float:
+def read_cpu_seconds(pid: int) -> float:
     """Return user and system time that a process and its living children have used."""
-    return sum(_ticks(one) for one in tree(pid)) / _TICKS
+    return sum(_read_ticks(process) for process in list_tree(pid)) / _TICKS
 
 
-def only_child(pid: int) -> int:
+def get_only_child(pid: int) -> int:
     """Return the one worker of a server; raise RuntimeError if it has none or several."""
-    workers = tree(pid)[1:]
+    workers = list_tree(pid)[1:]
     if len(workers) != 1:
         message = f"one worker was expected, not {len(workers)}"
         raise RuntimeError(message)
     return workers[0]
 
 
-def resident_kib(pid: int) -> int:
+def read_resident_kib(pid: int) -> int:
     """Return the resident memory of one process in KiB."""
     for line in (_PROC / f"{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Rss:"):
@@ -38,16 +38,16 @@ def resident_kib(pid: int) -> int:
     raise RuntimeError(message)
 
 
-def _ticks(pid: int) -> int:
+def _read_ticks(pid: int) -> int:
     # The name in parentheses may contain spaces; utime and stime are fields 14 and 15 (proc(5)).
     fields = (_PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
-def open_files(pid: int) -> list[str]:
+def list_open_files(pid: int) -> list[str]:
     """Return the targets of the descriptors of a process, such as socket:[4711]."""
-    found = []
+    files = []
     for link in (_PROC / f"{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            found.append(str(link.readlink()))
-    return found
+            files.append(str(link.readlink()))
+    return files

@@ -31,7 +31,7 @@ _WARM_UP_CLIENTS: Final = 30
 _WARM_UP_SECONDS: Final = 1.5
 _STEADY_SHARE: Final = 0.5
 """The share of a crowd's time, at its end, in which memory is sampled."""
-_LOOK: Final = 8
+_COUNT_INTERVAL: Final = 8
 """Ticks between two counts of files and greenlets."""
 
 
@@ -48,10 +48,10 @@ class Held:
     @classmethod
     def by(cls, workers: Sequence[int], folder: Path) -> Self:
         """Return the resources of these processes, which count their greenlets themselves."""
-        resident = sum(map(proc.resident_kib, workers))
-        files = [name for pid in workers for name in proc.open_files(pid)]
+        resident = sum(map(proc.read_resident_kib, workers))
+        files = [name for pid in workers for name in proc.list_open_files(pid)]
         sockets = sum(name.startswith("socket:") for name in files)
-        greenlets = sum(_greenlets(pid, folder) for pid in workers)
+        greenlets = sum(_count_greenlets(pid, folder) for pid in workers)
         return cls(resident, len(files), sockets, greenlets)
 
     def has_no_more_than(self, other: Self) -> bool:
@@ -63,16 +63,16 @@ class Held:
         )
 
 
-def _greenlets(pid: int, folder: Path) -> int:
-    told = folder / f"{pid}.json"
-    told.unlink(missing_ok=True)
+def _count_greenlets(pid: int, folder: Path) -> int:
+    report = folder / f"{pid}.json"
+    report.unlink(missing_ok=True)
     os.kill(pid, signal.SIGUSR2)
-    wait_until(told.exists, what="a worker's count")
-    return int(json.loads(told.read_text())["greenlets"])
+    wait_until(report.exists, what="a worker's count")
+    return int(json.loads(report.read_text())["greenlets"])
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class CrowdFigures:
     """The figures of one crowd."""
 
     begun: Counter[Kind]
@@ -99,19 +99,19 @@ class Soak:
     load_before: float
     workers: int
     before: Held
-    crowds: list[Passed]
+    crowds: list[CrowdFigures]
 
     @property
     def kib_each(self) -> float:
         """The memory of each download in KiB: the highest median of all crowds."""
-        most = max(one.median_kib for one in self.crowds)
-        return (most - self.before.resident_kib) / self.clients
+        peak = max(crowd.median_kib for crowd in self.crowds)
+        return (peak - self.before.resident_kib) / self.clients
 
     @property
     def kib_each_peak(self) -> float:
         """The memory of each download in KiB at the peak of all crowds."""
-        most = max(one.peak_kib for one in self.crowds)
-        return (most - self.before.resident_kib) / self.clients
+        peak = max(crowd.peak_kib for crowd in self.crowds)
+        return (peak - self.before.resident_kib) / self.clients
 
     @property
     def growth(self) -> float:
@@ -122,8 +122,8 @@ class Soak:
     def left_behind(self) -> int:
         """The number of files and greenlets that are left after the last crowd."""
         after = self.crowds[-1].after
-        more = (after.files - self.before.files, after.greenlets - self.before.greenlets)
-        return sum(max(0, count) for count in more)
+        growths = (after.files - self.before.files, after.greenlets - self.before.greenlets)
+        return sum(max(0, count) for count in growths)
 
 
 def settings(folder: Path, write_timeout: int) -> dict[str, str]:
@@ -142,17 +142,17 @@ def soak(  # noqa: PLR0913 - each is a parameter of the measurement
 ) -> Soak:
     """Let crowds download through a server that was started with ARGUMENTS and `settings`."""
     load_before = machine.load_average()
-    workers = proc.tree(server.pid)[1:]
+    workers = proc.list_tree(server.pid)[1:]
     for pid in workers:
         wait_until((folder / f"{pid}.ready").exists, what="a worker that counts")
     idle = Held.by(workers, folder)
     crowd = partial(Crowd, server.port, content.blob_path)
     crowd(_WARM_UP_CLIENTS).run(_WARM_UP_SECONDS, lambda: None)
     look = partial(Held.by, workers, folder)
-    before = _settled(look, lambda held: held.sockets <= idle.sockets)
+    before = _wait_until_settled(look, lambda held: held.sockets <= idle.sockets)
     crowds = []
     for number in range(CROWDS):
-        crowds.append(_passed(crowd(clients), seconds, workers, folder, before))
+        crowds.append(_run_crowd(crowd(clients), seconds, workers, folder, before))
         logger.info("soak: crowd %s of %s", number + 1, CROWDS)
     return Soak(
         clients, seconds, content.blob_size, write_timeout, load_before, len(workers), before,
@@ -160,37 +160,37 @@ def soak(  # noqa: PLR0913 - each is a parameter of the measurement
     )  # fmt: skip
 
 
-def _passed(
+def _run_crowd(
     crowd: Crowd, seconds: float, workers: Sequence[int], folder: Path, before: Held
-) -> Passed:
+) -> CrowdFigures:
     look = partial(Held.by, workers, folder)
     resident: list[int] = []
     looks: list[Held] = []
 
     def watch() -> None:
-        resident.append(sum(map(proc.resident_kib, workers)))
-        if len(resident) % _LOOK == 0:
+        resident.append(sum(map(proc.read_resident_kib, workers)))
+        if len(resident) % _COUNT_INTERVAL == 0:
             looks.append(look())
 
     crowd.run(seconds, watch)
-    return Passed(
+    return CrowdFigures(
         crowd.begun,
         crowd.cut,
         statistics.median(resident[int(len(resident) * (1 - _STEADY_SHARE)) :]),
         max(resident),
         max(looks, key=lambda held: held.files),
-        _settled(look, lambda held: held.has_no_more_than(before)),
+        _wait_until_settled(look, lambda held: held.has_no_more_than(before)),
     )
 
 
-def _settled(look: Callable[[], Held], enough: Callable[[Held], bool]) -> Held:
+def _wait_until_settled(look: Callable[[], Held], is_enough: Callable[[Held], bool]) -> Held:
     """Return the resources once enough are released, or those still held after 30 s."""
     held = look()
 
     def given_back() -> bool:
         nonlocal held
         held = look()
-        return enough(held)
+        return is_enough(held)
 
     try:
         wait_until(given_back, _SETTLING)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from bench.crowd import LEAVING_RATE, LONGEST_STAY, SLOW_RATE
 from bench.soak import Held, Soak
 
-MOST_KIB_EACH = 400
+MAX_KIB_EACH = 400
 """The same limit as for slow downloads alone."""
-MOST_GROWTH = 1.05
+MAX_GROWTH = 1.05
 
 
 def render(soak: Soak) -> str:
@@ -15,13 +15,13 @@ def render(soak: Soak) -> str:
     return "\n".join(
         [
             "## Soak\n",
-            *_what(soak),
+            *_describe_soak(soak),
             "",
             "| what | target | measured | |",
             "| --- | --- | --- | --- |",
-            *_targets(soak),
+            *_iter_targets(soak),
             "",
-            *_table(soak),
+            *_format_table(soak),
             "",
             f"The load average before it was {soak.load_before:.1f}.",
             "The C library reuses the memory of one crowd for the next.",
@@ -31,7 +31,7 @@ def render(soak: Soak) -> str:
     )
 
 
-def _what(soak: Soak) -> Iterator[str]:
+def _describe_soak(soak: Soak) -> Iterator[str]:
     yield (
         f"{soak.clients} downloads at once of a blob of {soak.size / 1024**2:,.0f} MiB, for "
         f"{soak.seconds:.0f} s, through {soak.workers} workers, over TLS from the upstream; "
@@ -46,26 +46,26 @@ def _what(soak: Soak) -> Iterator[str]:
         "A client that leaves, or that is cut because it reads nothing "
         f"(`DOCXY_WRITE_TIMEOUT={soak.write_timeout}`), is replaced at once."
     )
-    begun = sum(one.begun.total() for one in soak.crowds)
-    cut = sum(one.cut for one in soak.crowds)
-    yield f"There were {begun:,} downloads; {cut:,} read nothing and were cut, and no others."
+    started = sum(crowd.begun.total() for crowd in soak.crowds)
+    cut = sum(crowd.cut for crowd in soak.crowds)
+    yield f"There were {started:,} downloads; {cut:,} read nothing and were cut, and no others."
 
 
-def _targets(soak: Soak) -> Iterator[str]:
-    each, peak = soak.kib_each, soak.kib_each_peak
-    yield _row(
+def _iter_targets(soak: Soak) -> Iterator[str]:
+    median, peak = soak.kib_each, soak.kib_each_peak
+    yield _format_row(
         f"Memory of each of {soak.clients} downloads, in KiB (median over the second half)",
-        f"at most {MOST_KIB_EACH}",
-        f"{each:.0f} (at most {peak:.0f})",
-        met=each <= MOST_KIB_EACH,
+        f"at most {MAX_KIB_EACH}",
+        f"{median:.0f} (at most {peak:.0f})",
+        met=median <= MAX_KIB_EACH,
     )
-    yield _row(
+    yield _format_row(
         "Memory after the last crowd, relative to the crowd before it",
-        f"at most {MOST_GROWTH}",
+        f"at most {MAX_GROWTH}",
         f"{soak.growth:.3f}",
-        met=soak.growth <= MOST_GROWTH,
+        met=soak.growth <= MAX_GROWTH,
     )
-    yield _row(
+    yield _format_row(
         "Connections, files and greenlets left afterwards",
         "0",
         str(soak.left_behind),
@@ -73,18 +73,21 @@ def _targets(soak: Soak) -> Iterator[str]:
     )
 
 
-def _row(what: str, wanted: str, reached: str, *, met: bool) -> str:
-    return f"| {what} | {wanted} | {reached} | {'met' if met else '**missed**'} |"
+def _format_row(title: str, target: str, figure: str, *, met: bool) -> str:
+    return f"| {title} | {target} | {figure} | {'met' if met else '**missed**'} |"
 
 
-def _table(soak: Soak) -> Iterator[str]:
-    titles, columns = ["before"], [_column(soak.before, f"{soak.before.resident_kib / 1024:.0f}")]
-    for number, one in enumerate(soak.crowds, start=1):
-        memory = f"{one.median_kib / 1024:.0f} (at most {one.peak_kib / 1024:.0f})"
+def _format_table(soak: Soak) -> Iterator[str]:
+    titles, columns = (
+        ["before"],
+        [_build_column(soak.before, f"{soak.before.resident_kib / 1024:.0f}")],
+    )
+    for number, crowd in enumerate(soak.crowds, start=1):
+        memory = f"{crowd.median_kib / 1024:.0f} (at most {crowd.peak_kib / 1024:.0f})"
         titles += [f"crowd {number}", "afterwards"]
         columns += [
-            _column(one.midst, memory),
-            _column(one.after, f"{one.after.resident_kib / 1024:.0f}"),
+            _build_column(crowd.midst, memory),
+            _build_column(crowd.after, f"{crowd.after.resident_kib / 1024:.0f}"),
         ]
     yield f"| all workers together | {' | '.join(titles)} |"
     yield f"| --- |{' --- |' * len(titles)}"
@@ -93,5 +96,5 @@ def _table(soak: Soak) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def _column(held: Held, memory: str) -> list[str]:
+def _build_column(held: Held, memory: str) -> list[str]:
     return [memory, *(f"{count:,}" for count in (held.files, held.sockets, held.greenlets))]

@@ -23,7 +23,7 @@ class Target:
         return f"| {self.what} | {self.wanted} | {self.reached.text(self.digits)} | {verdict} |"
 
 
-def table(targets: Iterable[Target]) -> Iterator[str]:
+def format_table(targets: Iterable[Target]) -> Iterator[str]:
     """Yield the table of all targets, and an empty line."""
     yield "| what | target | measured | |"
     yield "| --- | --- | --- | --- |"
@@ -31,13 +31,13 @@ def table(targets: Iterable[Target]) -> Iterator[str]:
     yield ""
 
 
-def reasons(targets: Iterable[Target]) -> Iterator[str]:
+def format_reasons(targets: Iterable[Target]) -> Iterator[str]:
     """Yield the reason for each missed target, and an empty line."""
-    missed = [target for target in targets if not target.met]
-    if not missed:
+    missed_targets = [target for target in targets if not target.met]
+    if not missed_targets:
         yield "All targets are met.\n"
         return
     yield "Why targets are missed:\n"
-    for target in missed:
+    for target in missed_targets:
         yield f"- {target.what}: {target.reason}"
     yield ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import machine, nginx, proc, servers, wrk
-from bench.cached import Asked
+from bench.cached import RequestFigures
 from bench.clients import TOKEN
 from bench.content import Content
 from bench.measure import Plan, Server
@@ -16,11 +16,11 @@ from bench.measure import Plan, Server
 logger = logging.getLogger(__name__)
 
 FORWARDED: Final = "forwarded"
-KEPT: Final = "from the cache"
+CACHED: Final = "from the cache"
 
 _WARM_UP: Final = 1
 
-What = tuple[str, str]
+Variant = tuple[str, str]
 """Where the answer comes from, and the name of the settings."""
 
 Settings = Callable[[Path], Mapping[str, str]]
@@ -28,14 +28,14 @@ Settings = Callable[[Path], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Comparison:
     """The measurements of all variants."""
 
     processes: int
     rounds: int
     seconds: int
     load_before: float
-    asked: Mapping[What, Asked]
+    asked: Mapping[Variant, RequestFigures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,54 +47,62 @@ class Variants:
 
     title: str
     settings: Mapping[str, Settings]
-    token: Callable[[Mapping[What, Server]], str] = lambda _: TOKEN
+    token: Callable[[Mapping[Variant, Server]], str] = lambda _: TOKEN
     """Returns the token of all requests, once the servers run."""
 
     def measure(
         self, plan: Plan, folder: Path, content: Content, upstream: nginx.Upstream
-    ) -> Compared:
+    ) -> Comparison:
         """Request a manifest from all variants in turn in each round, with each start."""
         load_before = machine.load_average()
-        asked = {(what, how): Asked() for what in (FORWARDED, KEPT) for how in self.settings}
+        requests = {
+            (variant, settings_name): RequestFigures()
+            for variant in (FORWARDED, CACHED)
+            for settings_name in self.settings
+        }
         for number in range(plan.observed_processes):
-            place = folder / f"{self.title} {number}"
-            with self._running(place, upstream) as running:
+            variant_folder = folder / f"{self.title} {number}"
+            with self._running(variant_folder, upstream) as running:
                 token = self.token(running)
                 for server in running.values():
-                    wrk.load(_url(server, content), _WARM_UP, token)
+                    wrk.load(_build_url(server, content), _WARM_UP, token)
                 for _ in range(plan.observed_rounds):
-                    for what, server in running.items():
-                        _ask(server, content, plan.observed_seconds, token, asked[what])
+                    for variant, server in running.items():
+                        _measure_requests(
+                            server, content, plan.observed_seconds, token, requests[variant]
+                        )
             logger.info("%s: processes %s of %s", self.title, number + 1, plan.observed_processes)
-        return Compared(
+        return Comparison(
             plan.observed_processes,
             plan.observed_rounds,
             plan.observed_seconds,
             load_before,
-            asked,
+            requests,
         )
 
     @contextmanager
-    def _running(self, folder: Path, upstream: nginx.Upstream) -> Iterator[dict[What, Server]]:
+    def _running(self, folder: Path, upstream: nginx.Upstream) -> Iterator[dict[Variant, Server]]:
         with ExitStack() as stack:
-            running = dict[What, Server]()
-            for what in (FORWARDED, KEPT):
-                for how, settings in self.settings.items():
-                    own = folder / what / how
-                    own.mkdir(parents=True)
-                    cache = {"DOCXY_CACHE_DIR": str(own / "cache")} if what == KEPT else {}
-                    running[what, how] = stack.enter_context(
-                        servers.gunicorn(what, upstream, workers=1, **settings(own), **cache)
+            running = dict[Variant, Server]()
+            for kind in (FORWARDED, CACHED):
+                for settings_name, settings in self.settings.items():
+                    own_folder = folder / kind / settings_name
+                    own_folder.mkdir(parents=True)
+                    cache = {"DOCXY_CACHE_DIR": str(own_folder / "cache")} if kind == CACHED else {}
+                    running[kind, settings_name] = stack.enter_context(
+                        servers.gunicorn(kind, upstream, workers=1, **settings(own_folder), **cache)
                     )
             yield running
 
 
-def _ask(server: Server, content: Content, seconds: int, token: str, measured: Asked) -> None:
-    before = proc.cpu_seconds(server.pid)
-    load = wrk.load(_url(server, content), seconds, token)
+def _measure_requests(
+    server: Server, content: Content, seconds: int, token: str, measured: RequestFigures
+) -> None:
+    cpu_before = proc.read_cpu_seconds(server.pid)
+    load = wrk.load(_build_url(server, content), seconds, token)
     measured.loads.append(load)
-    measured.cpu.append(1000 * (proc.cpu_seconds(server.pid) - before) / load.requests)
+    measured.cpu.append(1000 * (proc.read_cpu_seconds(server.pid) - cpu_before) / load.requests)
 
 
-def _url(server: Server, content: Content) -> str:
+def _build_url(server: Server, content: Content) -> str:
     return f"http://127.0.0.1:{server.port}{content.manifest_path_by_digest}"

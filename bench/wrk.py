@@ -29,25 +29,25 @@ def load(url: str, seconds: int, token: str = TOKEN) -> Load:
         "wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "--latency",
         "-H", f"Authorization: Bearer {token}", "-H", f"Accept: {MEDIA_TYPE}", url,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
-        raise RuntimeError(done.stdout)
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
+    if "Non-2xx" in completed.stdout or "Socket errors" in completed.stdout:
+        raise RuntimeError(completed.stdout)
     return Load(
-        requests_per_second=float(_found(r"Requests/sec:\s+([\d.]+)", done.stdout)[1]),
-        requests=int(_found(r"(\d+) requests in", done.stdout)[1]),
-        p50_ms=_milliseconds("50", done.stdout),
-        p99_ms=_milliseconds("99", done.stdout),
+        requests_per_second=float(_search(r"Requests/sec:\s+([\d.]+)", completed.stdout)[1]),
+        requests=int(_search(r"(\d+) requests in", completed.stdout)[1]),
+        p50_ms=_parse_milliseconds("50", completed.stdout),
+        p99_ms=_parse_milliseconds("99", completed.stdout),
     )
 
 
-def _milliseconds(percentile: str, text: str) -> float:
-    found = _found(rf"{percentile}%\s+([\d.]+)(us|ms|s)\b", text)
-    return float(found[1]) * _UNITS[found[2]]
+def _parse_milliseconds(percentile: str, text: str) -> float:
+    match = _search(rf"{percentile}%\s+([\d.]+)(us|ms|s)\b", text)
+    return float(match[1]) * _UNITS[match[2]]
 
 
-def _found(pattern: str, text: str) -> re.Match[str]:
-    found = re.search(pattern, text)
-    if found is None:
+def _search(pattern: str, text: str) -> re.Match[str]:
+    match = re.search(pattern, text)
+    if match is None:
         message = f"wrk's output cannot be read: {text}"
         raise RuntimeError(message)
-    return found
+    return match

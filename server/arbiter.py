@@ -28,8 +28,8 @@ from app import shared_memory
 
 WORKERS: Final = "WEB_CONCURRENCY"
 
-_COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
-_CHECK: Final = """
+_METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+_CHECK_PROGRAM: Final = """
 import gc, os
 gc.disable()
 settings = os.dup(1)
@@ -37,17 +37,17 @@ os.dup2(2, 1)  # whatever an import prints is not to get into the settings
 from app import startup
 startup.check(settings)
 """
-_HIGHEST_PORT: Final = 65535
-_ENDS: Final = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
-_LONGEST_PAUSE: Final = 60
-_LONGEST_OUTAGE: Final = 10
+_MAX_PORT: Final = 65535
+_STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
+_MAX_PAUSE: Final = 60
+_MAX_OUTAGE_PAUSE: Final = 10
 """The longest pause, in seconds, when no worker serves: new clients wait for the next attempt.
 
-`_LONGEST_PAUSE` is the limit, in seconds, when at least one worker serves.
+`_MAX_PAUSE` is the limit, in seconds, when at least one worker serves.
 """
-_MOST_FAILURES: Final = 3
+_MAX_FAILURES: Final = 3
 """Failed attempts in a row after which the master exits, if no worker is left."""
-_CANNOT_START: Final = 3
+_HALT_STATUS: Final = 3
 """The exit status in that case, the same as gunicorn's own for workers that fail to boot."""
 _DIGITS: Final = re.compile("[0-9]{1,5}")
 """One to five ASCII digits. No port has more; int() also accepts the digits of other scripts, and
@@ -75,36 +75,40 @@ def check(
     patch the workers. `workers` overrides WEB_CONCURRENCY, since gunicorn's arguments may have set
     the number of workers; `None` leaves the variable as it is.
     """
-    environment = {name: value for name, value in os.environ.items() if name != _COUNTS}
+    environment = {name: value for name, value in os.environ.items() if name != _METRICS_VARIABLE}
     if workers is not None:
         environment[WORKERS] = str(workers)
-    given = json.dumps({"addresses": addresses, "reuse_port": reuse_port})
+    listen_options = json.dumps({"addresses": addresses, "reuse_port": reuse_port})
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _CHECK, given],
+        completed = subprocess.run(
+            [sys.executable, "-c", _CHECK_PROGRAM, listen_options],
             env=environment,
-            pass_fds=[one for one in addresses if isinstance(one, int) and _is_open(one)],
+            pass_fds=[
+                address for address in addresses if isinstance(address, int) and _is_open(address)
+            ],
             capture_output=True,
             check=False,
         )
     except OSError as error:  # the machine has no process or no memory to spare
         return _build_failed_check(str(error))
-    if done.returncode < 0:
-        return _build_failed_check(f"signal {-done.returncode} ended the process that does it")
-    if done.returncode:
-        return CheckResult(done.returncode, done.stderr.decode(errors="replace").rstrip(), b"")
-    return CheckResult(0, "", done.stdout)
+    if completed.returncode < 0:
+        return _build_failed_check(f"signal {-completed.returncode} ended the process that does it")
+    if completed.returncode:
+        return CheckResult(
+            completed.returncode, completed.stderr.decode(errors="replace").rstrip(), b""
+        )
+    return CheckResult(0, "", completed.stdout)
 
 
 def _build_failed_check(reason: str) -> CheckResult:
     message = f"Docxy cannot start: the settings cannot be checked ({reason})"
-    return CheckResult(_CANNOT_START, message, b"")
+    return CheckResult(_HALT_STATUS, message, b"")
 
 
-def refuse(checked: CheckResult) -> NoReturn:
+def refuse(result: CheckResult) -> NoReturn:
     """Write the faults of a check to standard error and raise SystemExit with its status."""
-    sys.stderr.write(f"{checked.faults}\n")
-    sys.exit(checked.status)
+    sys.stderr.write(f"{result.faults}\n")
+    sys.exit(result.status)
 
 
 def _is_open(descriptor: int) -> bool:
@@ -146,7 +150,7 @@ def read_log_format() -> str:
 
 def is_port(text: str) -> bool:
     """Return whether gunicorn accepts `text` as PORT: a decimal number up to 65,535."""
-    return bool(_DIGITS.fullmatch(text.strip())) and int(text) <= _HIGHEST_PORT
+    return bool(_DIGITS.fullmatch(text.strip())) and int(text) <= _MAX_PORT
 
 
 def is_worker_count(text: str) -> bool:
@@ -189,19 +193,19 @@ class Generations:
         `timeout` is in seconds. Each reload takes seconds, and gunicorn would obey a stop only
         after every reload that arrived before it.
         """
-        came: list[int] = self._wait(timeout=timeout)
-        if ends := [number for number in came if number in _ENDS]:
-            return ends
-        others = [number for number in came if number != signal.SIGHUP]
-        return [*others, signal.SIGHUP] if signal.SIGHUP in came else others
+        signals: list[int] = self._wait(timeout=timeout)
+        if stops := [number for number in signals if number in _STOP_SIGNALS]:
+            return stops
+        others = [number for number in signals if number != signal.SIGHUP]
+        return [*others, signal.SIGHUP] if signal.SIGHUP in signals else others
 
     def reload(self) -> None:
         """Start new workers and send SIGTERM to the old ones, without waiting for either."""
         self._last_old = self._arbiter.worker_age
         self._failures, self._pause_ends = 0, 0.0
-        with self._hide_old_workers() as old:
+        with self._hide_old_workers() as old_workers:
             self._reload()
-        for pid in old:
+        for pid in old_workers:
             self._arbiter.kill_worker(pid, signal.SIGTERM)
 
     def manage_workers(self) -> None:
@@ -212,10 +216,10 @@ class Generations:
         refused instead of waiting in vain, and the supervisor of this process notices.
         """
         self._count_failures()
-        with self._hide_old_workers() as old:
+        with self._hide_old_workers() as old_workers:
             is_missing = len(self._arbiter.WORKERS) < self._arbiter.num_workers
-            if self._failures >= _MOST_FAILURES and not self._arbiter.WORKERS:
-                self._log_outage_or_halt(is_draining=bool(old))
+            if self._failures >= _MAX_FAILURES and not self._arbiter.WORKERS:
+                self._log_outage_or_halt(is_draining=bool(old_workers))
             if is_missing and self._clock() < self._pause_ends:
                 return
             try:
@@ -235,13 +239,13 @@ class Generations:
         if not is_draining:
             self._arbiter.log.error("No worker is running and none can start; exiting.")
             reason = "no worker can start"
-            raise HaltServer(reason, _CANNOT_START)
+            raise HaltServer(reason, _HALT_STATUS)
         if not self._is_outage_logged:
             self._is_outage_logged = True
             self._arbiter.log.error(
                 "No worker accepts connections; old workers finish their downloads, and new "
                 "clients wait.",
-                extra={"fields": {"max_pause_seconds": _LONGEST_OUTAGE}},
+                extra={"fields": {"max_pause_seconds": _MAX_OUTAGE_PAUSE}},
             )
 
     def reap_workers(self) -> None:
@@ -263,25 +267,25 @@ class Generations:
         last, self._last_started = self._last_started, self._arbiter.worker_age
         self._starting |= set(range(last + 1, self._last_started + 1))
         alive = {worker.age for worker in self._arbiter.WORKERS.values()}
-        begun = {age for age in self._starting if shared_memory.has_booted(age)}
-        failed = {age for age in self._starting - begun - alive if age > self._last_old}
-        self._starting &= alive - begun
-        if begun and self._failures:
+        booted = {age for age in self._starting if shared_memory.has_booted(age)}
+        failed = {age for age in self._starting - booted - alive if age > self._last_old}
+        self._starting &= alive - booted
+        if booted and self._failures:
             self._arbiter.log.info("Workers can start again.")
-        serve = any(age > self._last_old and shared_memory.has_booted(age) for age in alive)
+        is_serving = any(age > self._last_old and shared_memory.has_booted(age) for age in alive)
         # When the last serving worker is gone, the longer pauses no longer fit: start over.
-        if begun or (self._was_serving and not serve):
+        if booted or (self._was_serving and not is_serving):
             self._failures, self._pause_ends = 0, 0.0
             self._is_outage_logged = False
-        self._was_serving = serve
+        self._was_serving = is_serving
         if failed:
-            longest = _LONGEST_PAUSE if serve else _LONGEST_OUTAGE
+            max_pause = _MAX_PAUSE if is_serving else _MAX_OUTAGE_PAUSE
             if not self._failures:
                 self._arbiter.log.error(
                     "A worker cannot start; retrying after increasing pauses.",
-                    extra={"fields": {"max_pause_seconds": longest}},
+                    extra={"fields": {"max_pause_seconds": max_pause}},
                 )
-            pause = min(2**self._failures, longest)
+            pause = min(2**self._failures, max_pause)
             self._failures += 1
             self._pause_ends = self._clock() + pause
 
@@ -296,11 +300,11 @@ class Generations:
         def end(*_: object) -> None:
             worker.alive = False
 
-        for number in _ENDS:
+        for number in _STOP_SIGNALS:
             signal.signal(number, end)
         queue = self._arbiter.SIG_QUEUE
         while not queue.empty():
-            if queue.get_nowait() in _ENDS:
+            if queue.get_nowait() in _STOP_SIGNALS:
                 end()
         for sibling in self._hidden.values():
             sibling.tmp.close()
@@ -311,12 +315,12 @@ class Generations:
 
         Yield the hidden workers by process id.
         """
-        everyone: dict[int, Any] = self._arbiter.WORKERS
-        old = {pid: worker for pid, worker in everyone.items() if worker.age <= self._last_old}
-        self._arbiter.WORKERS = {pid: everyone[pid] for pid in everyone.keys() - old.keys()}
-        hidden, self._hidden = self._hidden, self._hidden | old
+        workers: dict[int, Any] = self._arbiter.WORKERS
+        old = {pid: worker for pid, worker in workers.items() if worker.age <= self._last_old}
+        self._arbiter.WORKERS = {pid: workers[pid] for pid in workers.keys() - old.keys()}
+        previously_hidden, self._hidden = self._hidden, self._hidden | old
         try:
             yield old
         finally:
             self._arbiter.WORKERS |= old
-            self._hidden = hidden
+            self._hidden = previously_hidden

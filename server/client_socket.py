@@ -40,10 +40,10 @@ class ClientSocket(GeventSocket):
         socket's timeout, or for `patience` seconds if it has none.
         """
         view = memoryview(data)
-        begun = self._send_at_once(view, flags)
-        if begun < len(view):
+        sent_at_once = self._send_at_once(view, flags)
+        if sent_at_once < len(view):
             self._send_all_with(
-                lambda sent: self.send(view[begun + sent :], flags), len(view) - begun
+                lambda sent: self.send(view[sent_at_once + sent :], flags), len(view) - sent_at_once
             )
 
     def send_file(self, descriptor: int, offset: int, count: int) -> None:
@@ -75,24 +75,24 @@ class ClientSocket(GeventSocket):
         good part of its buffer is free, which takes long with a slow client. So progress is
         measured by the amount of unacknowledged data in the buffer.
         """
-        usual = self.gettimeout()
-        patience = usual or self.patience
+        own_timeout = self.gettimeout()
+        patience = own_timeout or self.patience
         self.settimeout(patience / 4)
         sent = 0
-        queued, given_up = float("inf"), float("inf")
+        least_unacknowledged, deadline = float("inf"), float("inf")
         try:
             while sent < count:
                 try:
                     sent += send(sent)
-                    queued = float("inf")
+                    least_unacknowledged = float("inf")
                 except TimeoutError:
-                    left = self._count_unacknowledged()
-                    if left < queued:
-                        queued, given_up = left, time.monotonic() + patience
-                    elif time.monotonic() >= given_up:
+                    unacknowledged = self._count_unacknowledged()
+                    if unacknowledged < least_unacknowledged:
+                        least_unacknowledged, deadline = unacknowledged, time.monotonic() + patience
+                    elif time.monotonic() >= deadline:
                         self._reset_stalled()
         finally:
-            self.settimeout(usual)
+            self.settimeout(own_timeout)
 
     def _send_file_part(self, descriptor: int, offset: int, count: int) -> int:
         try:

@@ -15,20 +15,20 @@ from typing import Final
 FRONT: Final = b""
 """The site of a server in front, whose connections carry the requests of all its clients."""
 
-_SHARE: Final = 8
+_SHARE_DIVISOR: Final = 8
 """Connections of one site that wait for a request may take 1/8 of the places."""
-_RESERVE: Final = 20
+_RESERVE_DIVISOR: Final = 20
 """A reserve of 1/20 of the places, in addition to them, is for connections without a request.
 
-It has `_LEAST_RESERVE` connections at least.
+It has `_MIN_RESERVE` connections at least.
 """
-_LEAST_RESERVE: Final = 16
+_MIN_RESERVE: Final = 16
 
-_MAPPED: Final = bytes(10) + b"\xff\xff"
+_MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
 """The first bytes of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2)."""
-_SUBSCRIBER: Final = 8
+_SUBSCRIBER_PREFIX_LENGTH: Final = 8
 """The length in bytes of the IPv6 prefix that identifies one subscriber (RFC 6177)."""
-_REMEMBERED: Final = 1024
+_CACHE_SIZE: Final = 1024
 
 
 class Connection:
@@ -71,8 +71,8 @@ class Connections:
 
     def __init__(self, places: int, stop_reading: Callable[[socket.socket], None]) -> None:
         self.places = places
-        self.reserve = max(_LEAST_RESERVE, places // _RESERVE)
-        self.share = max(1, places // _SHARE)
+        self.reserve = max(_MIN_RESERVE, places // _RESERVE_DIVISOR)
+        self.share = max(1, places // _SHARE_DIVISOR)
         self._stop_reading = stop_reading
         self._waiting: dict[bytes, dict[Connection, None]] = {}
         """The waiting connections by site, the one that has waited longest first."""
@@ -87,9 +87,9 @@ class Connections:
         If the site has used up its share, its own oldest connection ends. Otherwise, if too many
         wait in all, the site with the most of them loses its oldest.
         """
-        own = self._waiting.get(site, {})
-        if site != FRONT and len(own) >= self.share:
-            self._evict_oldest(own)
+        site_waiting = self._waiting.get(site, {})
+        if site != FRONT and len(site_waiting) >= self.share:
+            self._evict_oldest(site_waiting)
         elif self._waiting_count >= max(self.places - len(self._serving), self.reserve):
             self._evict_oldest(max(self._waiting.values(), key=len))
         connection = Connection(sock, site, self)
@@ -137,8 +137,8 @@ class Connections:
 
     def take_evicted(self) -> Counter[bytes]:
         """Return how many connections of each site had to make room since the last call."""
-        ended, self._evicted = self._evicted, Counter()
-        return ended
+        evicted, self._evicted = self._evicted, Counter()
+        return evicted
 
     def _evict_oldest(self, waiting: dict[Connection, None]) -> None:
         """End the connection of a site that has waited longest."""
@@ -156,7 +156,7 @@ class Connections:
                 del self._waiting[connection.site]
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def pack_site(address: str) -> bytes:
     """Return the bytes that identify a subscriber: a whole IPv4 address, or an IPv6 /64 prefix.
 
@@ -165,12 +165,16 @@ def pack_site(address: str) -> bytes:
     if ":" not in address:
         return socket.inet_pton(socket.AF_INET, address)
     packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    return packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed[:_SUBSCRIBER]
+    return (
+        packed[len(_MAPPED_PREFIX) :]
+        if packed.startswith(_MAPPED_PREFIX)
+        else packed[:_SUBSCRIBER_PREFIX_LENGTH]
+    )
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def format_site(site: bytes) -> str:
     """Return a site in text form: an IPv4 address, an IPv6 /64 network, or "" for FRONT."""
-    if len(site) == _SUBSCRIBER:
-        return f"{socket.inet_ntop(socket.AF_INET6, site + bytes(_SUBSCRIBER))}/64"
+    if len(site) == _SUBSCRIBER_PREFIX_LENGTH:
+        return f"{socket.inet_ntop(socket.AF_INET6, site + bytes(_SUBSCRIBER_PREFIX_LENGTH))}/64"
     return socket.inet_ntop(socket.AF_INET, site) if site else ""

@@ -16,9 +16,9 @@ from gunicorn.http.parser import RequestParser
 
 from server.connections import Connection
 
-_HEAD_TIME: Final = 15.0
+_HEAD_TIMEOUT: Final = 15.0
 """Seconds in which a whole head must arrive: clients send it in one packet or a few."""
-_END: Final = b"\r\n\r\n"
+_HEAD_END: Final = b"\r\n\r\n"
 _LINE_LIMIT: Final = 64 * 1024
 """Bytes of a request line: tokens travel in the queries of token requests."""
 _PATH_LIMIT: Final = 8 * 1024
@@ -28,7 +28,7 @@ _HEAD_LIMIT: Final = 256 * 1024
 _UNREAD_LIMIT: Final = 64 * 1024
 """Bytes of an unread body that are still read and discarded, to keep the connection open."""
 
-_PEERS: Final = 1024
+_CACHE_SIZE: Final = 1024
 """The number of peers for which `is_trusted_peer` caches its answer."""
 
 
@@ -94,21 +94,21 @@ class BoundedRequest(Request):
         a head may take, because servers in front keep theirs open. On a new connection the time of
         a head counts from accept.
         """
-        left = get_head_timeout(self.cfg)
+        head_seconds = get_head_timeout(self.cfg)
         patience: float = self.cfg.keepalive
         if self.req_number == 1:
             if self._connection is not None:
-                left -= time.monotonic() - self._connection.opened
-            patience = left
-        begun = unreader.take_buffered()
-        if not begun:
-            began = time.monotonic()
+                head_seconds -= time.monotonic() - self._connection.opened
+            patience = head_seconds
+        received = unreader.take_buffered()
+        if not received:
+            wait_started_at = time.monotonic()
             with gevent.Timeout(max(patience, 0), NoMoreData()):
-                begun = unreader.chunk()
+                received = unreader.chunk()
             if self.req_number == 1:
-                left -= time.monotonic() - began
-        unreader.unread(begun)
-        return None if _END in begun else max(left, 0)
+                head_seconds -= time.monotonic() - wait_started_at
+        unreader.unread(received)
+        return None if _HEAD_END in received else max(head_seconds, 0)
 
     def _peer_is_trusted_proxy(self) -> bool:
         """Return whether to believe the peer that a request came by TLS.
@@ -171,18 +171,18 @@ def are_made_by_parser(cfg: Config) -> bool:
     try:
         parser: Any = http.get_parser(cfg, (), ("127.0.0.1", 0))
         parser.unreader.unread(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        made = next(parser)
+        request = next(parser)
     except (AttributeError, TypeError, ParseException, StopIteration):
         return False  # gunicorn's parser is another one than this module was written for
-    return isinstance(made, BoundedRequest) and made.limit_request_line == _LINE_LIMIT
+    return isinstance(request, BoundedRequest) and request.limit_request_line == _LINE_LIMIT
 
 
 def get_head_timeout(cfg: Config) -> float:
     """Return the seconds in which a whole head must arrive: 15, or `keepalive` if it is shorter."""
-    return min(_HEAD_TIME, cfg.keepalive or _HEAD_TIME)
+    return min(_HEAD_TIMEOUT, cfg.keepalive or _HEAD_TIMEOUT)
 
 
-@lru_cache(_PEERS)
+@lru_cache(_CACHE_SIZE)
 def is_trusted_peer(cfg: Config, address: str) -> bool:
     """Return whether a peer's IP address is that of a trusted server in front.
 

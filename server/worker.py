@@ -54,7 +54,7 @@ _NOT_HTTPS: Final = (
     b"This is an HTTP server, and the client spoke HTTPS.\n"
 )
 
-_OUR_FAULT: Final = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
+_OWN_ERRORS: Final = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
 _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
     LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -65,30 +65,30 @@ _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
 
 _HEALTH: Final = "/health"
 """Served even if all places are taken: an orchestrator would kill a worker that is merely busy."""
-_FULL: Final = HTTPStatus.SERVICE_UNAVAILABLE
+_FULL_STATUS: Final = HTTPStatus.SERVICE_UNAVAILABLE
 _RETRY_AFTER: Final = "Retry-After: 5\r\n"
 
-_FILES: Final = 3
+_FILES_PER_PLACE: Final = 3
 """File descriptors that one place needs: a client, a registry and a file of the cache."""
 _OWN_FILES: Final = 128
 """Other descriptors of a worker: listeners, logs, databases, pools of idle connections."""
 
-_LOGGED_EVERY: Final = 10.0
+_EVICTED_LOG_INTERVAL: Final = 10.0
 """The least number of seconds between two log lines about connections that had to make room."""
 
-_POLITE: Final = 0.2
+_YIELD_SECONDS: Final = 0.2
 """Seconds for which a full worker leaves new connections to the other workers."""
-_LOOKS: Final = 20
+_YIELD_CHECKS: Final = 20
 """The number of checks in that time whether the others have accepted them."""
 
-_SPARE: Final = 4
+_CUT_RESERVE: Final = 4
 """Seconds of graceful_timeout that are reserved for cutting the requests that are still running."""
 
 
-def _log_failure(context: object, kind: Any, failure: Any, trace: Any) -> None:  # noqa: ANN401 - gevent's
+def _log_failure(context: object, exception_type: Any, exception: Any, trace: Any) -> None:  # noqa: ANN401 - gevent's
     """Log an uncaught exception of a greenlet; gevent would write it to stderr in pieces."""
     fields = {"greenlet": str(context)}
-    cause = (kind, failure, trace)
+    cause = (exception_type, exception, trace)
     logger.error("Uncaught exception in a greenlet.", exc_info=cause, extra={"fields": fields})
 
 
@@ -118,8 +118,8 @@ class Server(StreamServer):
 
     def _accept_remaining(self) -> None:
         """Accept the waiting connections, unless the backlog is empty at one of the checks."""
-        for _ in range(_LOOKS):
-            gevent.sleep(_POLITE / _LOOKS)
+        for _ in range(_YIELD_CHECKS):
+            gevent.sleep(_YIELD_SECONDS / _YIELD_CHECKS)
             if not self.started:
                 return
             if not select.select([self.socket.fileno()], [], [], 0)[0]:
@@ -209,12 +209,12 @@ class Worker(GeventWorker):
             contextlib.closing(client),
             contextlib.suppress(OSError),
         ):
-            first = self._peek_first_byte(client)
-            if first == _TLS_HANDSHAKE:
+            first_byte = self._peek_first_byte(client)
+            if first_byte == _TLS_HANDSHAKE:
                 client.recv(64 * 1024)  # unread data would turn the close into a reset
                 client.sendall(_NOT_HTTPS)
                 util.close_graceful(client)
-            elif first:
+            elif first_byte:
                 super().handle(listener, client, addr)
 
     def handle_request(
@@ -261,7 +261,7 @@ class Worker(GeventWorker):
         """
         if not isinstance(exc, Exception):
             return  # the process is exiting
-        if not isinstance(exc, ParseException) or isinstance(exc, _OUR_FAULT):
+        if not isinstance(exc, ParseException) or isinstance(exc, _OWN_ERRORS):
             super().handle_error(req, client, addr, exc)
             return
         status = _STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)
@@ -285,14 +285,14 @@ class Worker(GeventWorker):
             "Worker is at its connection limit.",
             extra={
                 "fields": {
-                    "status": _FULL.value,
+                    "status": _FULL_STATUS.value,
                     "client": addr[0] if addr else "",
                     "request_id": request_id,
                 }
             },
         )
         message = "this proxy is at its connection limit; try again in a moment"
-        sock.sendall(_build_refusal(_FULL, "UNAVAILABLE", message, request_id, _RETRY_AFTER))
+        sock.sendall(_build_refusal(_FULL_STATUS, "UNAVAILABLE", message, request_id, _RETRY_AFTER))
         raise StopIteration
 
     def notify(self) -> None:
@@ -306,7 +306,7 @@ class Worker(GeventWorker):
         self._log_evicted()
         if self.alive:
             patience = self.cfg.graceful_timeout
-            self._cut_deadline = time.monotonic() + patience - min(_SPARE, patience / 2)
+            self._cut_deadline = time.monotonic() + patience - min(_CUT_RESERVE, patience / 2)
             return
         for sock in list(self._connections.iter_idle_sockets()):
             _stop_reading(sock)
@@ -325,34 +325,34 @@ class Worker(GeventWorker):
         gevent.spawn(end)
 
     def _cut_requests(self) -> None:
-        serving = list(self._greenlets)
-        gevent.killall(serving, block=False)
-        gevent.joinall(serving, timeout=1)
+        greenlets = list(self._greenlets)
+        gevent.killall(greenlets, block=False)
+        gevent.joinall(greenlets, timeout=1)
 
     def _log_evicted(self) -> None:
         """Log every 10 s at most how many connections had to make room: they may be thousands."""
-        if (now := time.monotonic()) - self._logged < _LOGGED_EVERY:
+        if (now := time.monotonic()) - self._logged < _EVICTED_LOG_INTERVAL:
             return
-        if ended := self._connections.take_evicted():
+        if evicted := self._connections.take_evicted():
             self._logged = now
-            ((site, most),) = ended.most_common(1)
-            fields = {"closed": ended.total(), "client": format_site(site), "of_client": most}
+            ((site, count),) = evicted.most_common(1)
+            fields = {"closed": evicted.total(), "client": format_site(site), "of_client": count}
             self.log.warning(
                 "Closed waiting connections to accept new ones.", extra={"fields": fields}
             )
 
     @contextlib.contextmanager
     def _track_connection(self, client: ClientSocket, addr: Any) -> Iterator[None]:  # noqa: ANN401 - as inherited
-        here = gevent.getcurrent()
+        greenlet = gevent.getcurrent()
         connection = self._open[client] = self._connections.open(client, self._derive_site(addr))
         client.connection = connection
-        self._greenlets.add(here)
+        self._greenlets.add(greenlet)
         try:
             yield
         finally:
             self._connections.close(connection)
             del self._open[client]
-            self._greenlets.discard(here)
+            self._greenlets.discard(greenlet)
 
     def _derive_site(self, addr: Any) -> bytes:  # noqa: ANN401 - as inherited
         """Return the site whose share a connection counts against; FRONT is exempt from shares."""
@@ -370,7 +370,7 @@ def _compute_places() -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize
-    return max((limit - _OWN_FILES) // _FILES, 1)
+    return max((limit - _OWN_FILES) // _FILES_PER_PLACE, 1)
 
 
 def _build_refusal(
@@ -387,8 +387,8 @@ def _build_refusal(
 def _stop_reading(sock: socket.socket) -> None:
     """Make the reader see the end of the stream; gevent's shutdown() would raise in it instead."""
     with contextlib.suppress(OSError):  # the socket may be closed by now
-        twin = _socket.socket(fileno=os.dup(sock.fileno()))
+        duplicate = _socket.socket(fileno=os.dup(sock.fileno()))
         try:
-            twin.shutdown(socket.SHUT_RD)
+            duplicate.shutdown(socket.SHUT_RD)
         finally:
-            twin.close()
+            duplicate.close()

@@ -48,19 +48,19 @@ LIMITS: Final = {
     "the path": f"{size(incoming._PATH_LIMIT)} as it is sent",
     "a header field of a request": size(incoming._LINE_LIMIT),
     "`Accept`, all its lines together, where the cache looks at it": (
-        f"{size(media_types._LONGEST)}; clients send some 500 bytes"
+        f"{size(media_types._MAX_ACCEPT_LENGTH)}; clients send some 500 bytes"
     ),
     "all header fields of a request, and a trailer": (
         f"{gunicorn.config.LimitRequestFields.default} fields, {size(incoming._HEAD_LIMIT)}"
     ),
     "the time that a head may take, on a new connection from its beginning": (
-        f"{incoming._HEAD_TIME:g} s in all (gunicorn's `keepalive`, if that is shorter)"
+        f"{incoming._HEAD_TIMEOUT:g} s in all (gunicorn's `keepalive`, if that is shorter)"
     ),
     "the time between two requests on a connection": (
         f"{setting('keepalive')} s (gunicorn's `keepalive`)"
     ),
     "connections of one address without a whole request": (
-        f"{EIGHTH[connections._SHARE]} of a worker's places"
+        f"{EIGHTH[connections._SHARE_DIVISOR]} of a worker's places"
     ),
     "requests that a worker serves one address at once": (
         f"`DOCXY_CLIENT_CONNECTIONS`, {Settings.model_fields['client_connections'].default} "
@@ -68,10 +68,10 @@ LIMITS: Final = {
     ),
     "requests that a worker serves at once": f"its places, {setting('worker_connections'):,}",
     "the form of a token request": (
-        f"{size(MAX_TOKEN_REQUEST)}; where the proxy has users, {size(token._LONGEST_OWN)}"
+        f"{size(MAX_TOKEN_REQUEST)}; where the proxy has users, {size(token._MAX_OWN_FORM)}"
     ),
     "the time that such a form may take": "`DOCXY_WRITE_TIMEOUT`",
-    "parameters of a token request, and scopes in them": f"{token._MOST:,}",
+    "parameters of a token request, and scopes in them": f"{token._MAX_PARAMETERS:,}",
     "the body of any other request": f"{size(incoming._UNREAD_LIMIT)} are skipped",
     "a line of the head of a registry's answer": size(response._LINE_LIMIT),
     "all header fields of that head": (
@@ -79,7 +79,7 @@ LIMITS: Final = {
     ),
     "the length that it declares": digits(response._LENGTH.pattern),
     "the line of a chunk of its body, with extensions": (
-        f"{size(response._CHUNK_LINE_LIMIT)}, {digits(response._SIZE.pattern.decode())}"
+        f"{size(response._CHUNK_LINE_LIMIT)}, {digits(response._CHUNK_LINE.pattern.decode())}"
     ),
     "the trailer behind its chunks": (
         f"{response._TRAILER_FIELDS} fields, {size(response._TRAILER_LIMIT)}"
@@ -88,11 +88,11 @@ LIMITS: Final = {
     "the time that a head may take, with all redirects before it": TWICE,
     "the time that a manifest, a token answer or an error's body may take": "the same",
     "the rest of an answer that is of no use": (
-        f"{size(body._DRAIN_LIMIT)} and {body._PATIENCE:g} s are read"
+        f"{size(body._DRAIN_LIMIT)} and {body._DRAIN_TIMEOUT:g} s are read"
     ),
     "redirects": str(redirects._LIMIT),
-    "ways through Docxy, one behind another": f"{headers._MOST}, told by `Via: {headers._MARK}`",
-    "challenges (`WWW-Authenticate`) of one answer": str(challenge._MOST),
+    "ways through Docxy, one behind another": f"{headers._MAX_VIA}, told by `Via: {headers._MARK}`",
+    "challenges (`WWW-Authenticate`) of one answer": str(challenge._MAX_CHALLENGES),
     "the answer to `GET /v2/` without credentials": size(ping._LIMIT),
     "a token service's answer": size(service._ANSWER_LIMIT),
     "a manifest": size(client.MANIFEST_LIMIT),
@@ -111,4 +111,4 @@ def test_the_table_of_limits() -> None:
 
 def test_the_time_of_an_answer_that_floods() -> None:
     """The same, in the text below the table."""
-    assert f"every {deadlines._TURN * 1000:g} ms" in OPERATIONS
+    assert f"every {deadlines._YIELD_INTERVAL * 1000:g} ms" in OPERATIONS

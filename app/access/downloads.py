@@ -30,42 +30,42 @@ class Allowance:
 class ConcurrencyLimiter(Protocol):
     """The running downloads of each client; each download has a name of its own."""
 
-    def try_acquire(self, who: str, name: str, instead_of: str = "") -> bool:
+    def try_acquire(self, identity: str, name: str, instead_of: str = "") -> bool:
         """Begin a download; return False if the client has no room for it.
 
         The download called `instead_of` ends first, if it is running.
         """
 
-    def renew(self, who: str, name: str) -> None:
+    def renew(self, identity: str, name: str) -> None:
         """Renew a download, whether the client has room for it or not."""
 
-    def release(self, who: str, name: str) -> None:
+    def release(self, identity: str, name: str) -> None:
         """End a download, if it is running."""
 
 
 class LocalConcurrencyLimiter:
     """The downloads of this process, counted in memory."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._most = limit
         self._running: dict[str, set[str]] = {}
 
-    def try_acquire(self, who: str, name: str, instead_of: str = "") -> bool:
+    def try_acquire(self, identity: str, name: str, instead_of: str = "") -> bool:
         """Begin a download; return False if the client has no room for it."""
-        running = self._running.setdefault(who, set())
+        running = self._running.setdefault(identity, set())
         running.discard(instead_of)
         if len(running) >= self._most:
             return False
         running.add(name)
         return True
 
-    def renew(self, who: str, name: str) -> None:
+    def renew(self, identity: str, name: str) -> None:
         """Count the download even above the limit; downloads in memory never expire."""
-        self._running.setdefault(who, set()).add(name)
+        self._running.setdefault(identity, set()).add(name)
 
-    def release(self, who: str, name: str) -> None:
+    def release(self, identity: str, name: str) -> None:
         """End a download, if it is running."""
-        running = self._running.get(who, set())
+        running = self._running.get(identity, set())
         running.discard(name)
         if not running:
-            self._running.pop(who, None)
+            self._running.pop(identity, None)

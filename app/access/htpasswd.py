@@ -21,11 +21,11 @@ _HASH: Final = re.compile(r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu
 """The last character of the salt carries two bits; bcrypt raises an exception for any other."""
 _COSTS: Final = range(4, 15)
 """Each step doubles the time; 14 takes some two seconds of a core for each login."""
-_COUNTED: Final = 72
+_HASHED_BYTES: Final = 72
 """Bytes of a password that bcrypt hashes; Apache and others ignore the rest as well."""
-_LARGEST: Final = 1 << 20
+_MAX_FILE_SIZE: Final = 1 << 20
 """Bytes of the largest file that is accepted."""
-_LOOK: Final = 1.0
+_CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks for a change of the file."""
 
 _State = tuple[int, ...]
@@ -82,10 +82,10 @@ class Htpasswd:
     @staticmethod
     def matches(secret: str, password: bytes) -> bool:
         """Return True if `password` matches the hash `secret`; this occupies a core for a while."""
-        return bcrypt.checkpw(password[:_COUNTED], secret.encode())
+        return bcrypt.checkpw(password[:_HASHED_BYTES], secret.encode())
 
     def _reload_if_changed(self) -> None:
-        if (now := self._clock()) - self._checked_at < _LOOK:
+        if (now := self._clock()) - self._checked_at < _CHECK_INTERVAL:
             return
         self._checked_at = now
         if _compute_state(self._path) == self._state:
@@ -99,25 +99,25 @@ class Htpasswd:
         # Taken before the read, so that a change during the read is noticed at the next check.
         self._state = _compute_state(self._path)
         try:
-            read = read_users_file(self._path)
-            self._hashes = parse_users_file(read)
+            content = read_users_file(self._path)
+            self._hashes = parse_users_file(content)
         except ValueError as fault:
             fields = {"file": str(self._path), "error": str(fault)}
             logger.error(  # noqa: TRY400 - no traceback helps
                 "Users file not reloaded; the previous users remain.", extra={"fields": fields}
             )
             return False
-        shared_memory.USERS.put(self._name, read)
+        shared_memory.USERS.put(self._name, content)
         return True
 
 
 def _compute_state(path: Path) -> _State:
     """Return a value that differs if the file or its content is a different one."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - on the hot path
+        status = os.stat(path)  # noqa: PTH116 - on the hot path
     except OSError:
         return ()
-    return (found.st_ino, found.st_dev, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return (status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def read_users_file(path: Path) -> bytes:
@@ -133,24 +133,24 @@ def read_users_file(path: Path) -> bytes:
         raise ValueError(message) from error
 
 
-def parse_users_file(written: bytes) -> Mapping[str, str]:
+def parse_users_file(content: bytes) -> Mapping[str, str]:
     """Return the bcrypt hash of each user, by name; raise ValueError for the first fault."""
     try:
-        text = written.decode("utf-8-sig")  # editors on Windows write a byte order mark
+        text = content.decode("utf-8-sig")  # editors on Windows write a byte order mark
     except UnicodeDecodeError:
         message = "the file is not UTF-8"
         raise ValueError(message) from None
-    if len(written) > _LARGEST:
+    if len(content) > _MAX_FILE_SIZE:
         message = "the file is larger than 1 MiB"
         raise ValueError(message)
     hashes: dict[str, str] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if (line := line.strip()) and not line.startswith("#"):
-            name, hashed = _parse_line(line, number)
+            name, bcrypt_hash = _parse_line(line, number)
             if name in hashes:
                 message = f"line {number}: this user is listed above already"
                 raise ValueError(message)
-            hashes[name] = hashed
+            hashes[name] = bcrypt_hash
     if not hashes:
         message = "it contains no user; htpasswd -B adds one"
         raise ValueError(message)
@@ -163,7 +163,7 @@ def _read_regular_file(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             message = "it is not a regular file, so it cannot be read again"
             raise ValueError(message)
-        return file.read(_LARGEST + 1)
+        return file.read(_MAX_FILE_SIZE + 1)
 
 
 def _open_nonblocking(path: str, flags: int) -> int:
@@ -175,24 +175,24 @@ def _parse_line(line: str, number: int) -> tuple[str, str]:
 
     The message quotes nothing of the line except the cost, since it may hold a password.
     """
-    name, _, hashed = line.partition(":")
-    if not (hashed and is_user_name(name) and name == name.strip()):
+    name, _, bcrypt_hash = line.partition(":")
+    if not (bcrypt_hash and is_user_name(name) and name == name.strip()):
         message = f"line {number}: write name:hash, as htpasswd -B does"
         raise ValueError(message)
-    found = _HASH.fullmatch(hashed)
-    if found is None:
+    match = _HASH.fullmatch(bcrypt_hash)
+    if match is None:
         message = f"line {number}: this is not a bcrypt hash; htpasswd -B writes one"
         raise ValueError(message)
-    if int(found["cost"]) not in _COSTS:
+    if int(match["cost"]) not in _COSTS:
         message = (
-            f"line {number}: a cost of {found['cost']} is not from {_COSTS[0]} to {_COSTS[-1]}; "
+            f"line {number}: a cost of {match['cost']} is not from {_COSTS[0]} to {_COSTS[-1]}; "
             "use htpasswd -B -C 10"
         )
         raise ValueError(message)
-    return name, hashed
+    return name, bcrypt_hash
 
 
-_LONGEST_NAME: Final = 255
+_MAX_NAME_LENGTH: Final = 255
 
 
 def is_user_name(text: str) -> bool:
@@ -200,4 +200,4 @@ def is_user_name(text: str) -> bool:
 
     Such a name fits on one line of the log.
     """
-    return 0 < len(text) <= _LONGEST_NAME and text.isprintable()
+    return 0 < len(text) <= _MAX_NAME_LENGTH and text.isprintable()

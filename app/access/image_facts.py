@@ -11,13 +11,13 @@ from app.oci.reference import Digest
 from app.source import Client
 from app.waiting import SingleFlight
 
-_MOST: Final = 4096
+_CACHE_SIZE: Final = 4096
 
-_MOST_AT_HAND: Final = 256
-_LARGEST_AT_HAND: Final = 16 << 10
+_BY_BYTES_CACHE_SIZE: Final = 256
+_BY_BYTES_MAX_SIZE: Final = 16 << 10
 """Bytes of the largest manifest kept at hand; all of them take 4 MiB at most."""
 
-_PATIENCE: Final = 30.0
+_WAIT_TIMEOUT: Final = 30.0
 """Seconds that a request waits for another one reading the same manifest before it reads itself."""
 
 
@@ -27,11 +27,11 @@ class ImageFactsCache:
     Callers ask only for images whose manifest the registry has given to the client.
     """
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, size: int = _CACHE_SIZE) -> None:
         self._lock = threading.Lock()
-        self._facts = LRUCache[Digest, ImageMetadata](most)
-        self._by_bytes = FIFOCache[bytes, ImageMetadata](_MOST_AT_HAND)
-        self._single_flight = SingleFlight[Digest](patience=_PATIENCE)
+        self._facts = LRUCache[Digest, ImageMetadata](size)
+        self._by_bytes = FIFOCache[bytes, ImageMetadata](_BY_BYTES_CACHE_SIZE)
+        self._single_flight = SingleFlight[Digest](patience=_WAIT_TIMEOUT)
 
     def lookup(self, digest: Digest) -> ImageMetadata | None:
         """Return the metadata of a manifest, or None if it is not cached."""
@@ -48,7 +48,7 @@ class ImageFactsCache:
 
     def store_by_bytes(self, document: bytes, facts: ImageMetadata) -> None:
         """Keep a manifest and its metadata at hand, unless it is larger than 16 KiB."""
-        if len(document) > _LARGEST_AT_HAND:
+        if len(document) > _BY_BYTES_MAX_SIZE:
             return
         with self._lock:
             self._by_bytes[document] = facts

@@ -53,8 +53,8 @@ class ImageInspection:
         if reply.is_error:
             return reply
         if decision.is_provisional:
-            names, reply = self._read_digests(reply)
-            decision = self.decide(names) or decision
+            digests, reply = self._read_digests(reply)
+            decision = self.decide(digests) or decision
         rule = decision.rule
         return reply if rule is None else self._apply_condition(reply, rule)
 
@@ -83,10 +83,10 @@ class ImageInspection:
         if facts is None:
             with self.keep_outcome():
                 facts, reply = self._determine_facts(reply)
-        if objection := condition.find_violation(facts, datetime.now(UTC)):
+        if violation := condition.find_violation(facts, datetime.now(UTC)):
             if is_unread:
                 reply.close()
-            raise RuleDenied(rule.message or objection, rule=rule.number)
+            raise RuleDenied(rule.message or violation, rule=rule.number)
         return reply
 
     def _lookup_facts(self, reply: Reply) -> ImageMetadata | None:
@@ -115,8 +115,8 @@ class ImageInspection:
         return self.source.answer(operation, request)
 
     def _determine_head_facts(self, reply: Reply) -> ImageMetadata:
-        asked = self.operation.reference
-        digest = asked if isinstance(asked, Digest) else reply.digest
+        reference = self.operation.reference
+        digest = reference if isinstance(reference, Digest) else reply.digest
         if digest is not None:
             return (
                 self.facts_cache.get_or_read(
@@ -169,26 +169,28 @@ class ImageInspection:
         return data if data is not None and config.digest.matches(data) else None
 
     @staticmethod
-    def _read_available(reply: Reply, most: int) -> bytes | None:
+    def _read_available(reply: Reply, limit: int) -> bytes | None:
         """Return the body of a reply, or None if it has no usable one.
 
         Raise UpstreamUnavailable for a 429 or a server error, which may be over soon.
         """
-        passing = reply.status == HTTPStatus.TOO_MANY_REQUESTS
-        if passing or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        is_rate_limited = reply.status == HTTPStatus.TOO_MANY_REQUESTS
+        if is_rate_limited or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             reply.close()
             raise UpstreamUnavailable
-        return _read_body(reply, most)
+        return _read_body(reply, limit)
 
 
-def _read_body(reply: Reply, most: int) -> bytes | None:
+def _read_body(reply: Reply, limit: int) -> bytes | None:
     """Return the whole body of a reply and close it.
 
-    Return None if the status is not 200 or the body has more than `most` bytes.
+    Return None if the status is not 200 or the body has more than `limit` bytes.
     Raise UpstreamUnavailable if the body breaks off.
     """
     try:
-        return documents.read_up_to(reply.chunks(), most) if reply.status == HTTPStatus.OK else None
+        return (
+            documents.read_up_to(reply.chunks(), limit) if reply.status == HTTPStatus.OK else None
+        )
     except BodyBroken as error:
         raise UpstreamUnavailable from error
     finally:

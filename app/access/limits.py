@@ -20,9 +20,9 @@ from app.oci.errors import (
 )
 from app.source import FetchAccount
 
-_SOON: Final = 10
+_DOWNLOAD_RETRY_AFTER: Final = 10
 """`Retry-After` in seconds when all downloads are taken; a guess, since any may take longer."""
-_LONGEST: Final = 60
+_MAX_RETRY_AFTER: Final = 60
 """The largest `Retry-After` in seconds; clients show nothing while they wait, some for hours."""
 
 
@@ -44,9 +44,11 @@ class ClientLimits:
         self._size = build_day_limit(allowance.size, "bytes")
         self._pulls = build_day_limit(allowance.pulls, "pulls")
         self._downloads: ConcurrencyLimiter | None = None
-        if most := allowance.downloads:
+        if max_downloads := allowance.downloads:
             self._downloads = (
-                RedisConcurrencyLimiter(redis, most) if redis else LocalConcurrencyLimiter(most)
+                RedisConcurrencyLimiter(redis, max_downloads)
+                if redis
+                else LocalConcurrencyLimiter(max_downloads)
             )
 
     def identify(self, client: ClientIdentity) -> str:
@@ -59,71 +61,73 @@ class ClientLimits:
             return f"user {client.user}"
         return f"address {derive_site(client.address)}"
 
-    def charge_request(self, who: str) -> None:
+    def charge_request(self, identity: str) -> None:
         """Count a request; raise RequestLimitReached if it exceeds the limit."""
-        if self._requests and not self._windows.try_charge(self._requests, who):
-            raise self._build_limit_error(RequestLimitReached, self._requests, who)
+        if self._requests and not self._windows.try_charge(self._requests, identity):
+            raise self._build_limit_error(RequestLimitReached, self._requests, identity)
 
-    def charge_pull(self, who: str) -> None:
+    def charge_pull(self, identity: str) -> None:
         """Count a pull; raise PullLimitReached or ByteLimitReached if it exceeds a limit.
 
         The pull counts from its request on, not from its answer. Otherwise many concurrent pulls
         would all find room for the last one.
         """
-        self._require_bytes_left(who)
-        if self._pulls and not self._windows.try_charge(self._pulls, who):
-            self.refund_pull(who)
-            raise self._build_limit_error(PullLimitReached, self._pulls, who)
+        self._require_bytes_left(identity)
+        if self._pulls and not self._windows.try_charge(self._pulls, identity):
+            self.refund_pull(identity)
+            raise self._build_limit_error(PullLimitReached, self._pulls, identity)
 
-    def begin_download(self, who: str, name: str, instead_of: str = "") -> None:
-        """Begin a download called `name`, in place of the one called `instead_of` if it runs.
+    def begin_download(self, identity: str, name: str, replaced_name: str = "") -> None:
+        """Begin a download called `name`, in place of the one called `replaced_name` if it runs.
 
         Raise DownloadLimitReached or ByteLimitReached if it exceeds a limit.
         """
-        self._require_bytes_left(who)
-        if self._downloads is not None and not self._downloads.try_acquire(who, name, instead_of):
+        self._require_bytes_left(identity)
+        if self._downloads is not None and not self._downloads.try_acquire(
+            identity, name, replaced_name
+        ):
             kind = DownloadLimitReached
-            raise kind(headers={"Retry-After": str(_SOON)}, rule=kind.refused_by)
+            raise kind(headers={"Retry-After": str(_DOWNLOAD_RETRY_AFTER)}, rule=kind.refused_by)
 
-    def has_bytes_left(self, who: str) -> bool:
+    def has_bytes_left(self, identity: str) -> bool:
         """Return True unless the client has used all bytes of its day."""
-        return not self._size or self._windows.has_room(self._size, who)
+        return not self._size or self._windows.has_room(self._size, identity)
 
-    def _require_bytes_left(self, who: str) -> None:
-        if self._size and not self.has_bytes_left(who):
-            raise self._build_limit_error(ByteLimitReached, self._size, who)
+    def _require_bytes_left(self, identity: str) -> None:
+        if self._size and not self.has_bytes_left(identity):
+            raise self._build_limit_error(ByteLimitReached, self._size, identity)
 
     def _build_limit_error(
-        self, kind: type[LimitReached], limit: RateLimitItem, who: str
+        self, kind: type[LimitReached], limit: RateLimitItem, identity: str
     ) -> LimitReached:
-        wait = self._windows.seconds_left(limit, who)
-        told = {"Retry-After": str(min(wait, _LONGEST))}
-        return kind(headers=told, rule=kind.refused_by, reset_seconds=wait)
+        seconds = self._windows.seconds_left(limit, identity)
+        headers = {"Retry-After": str(min(seconds, _MAX_RETRY_AFTER))}
+        return kind(headers=headers, rule=kind.refused_by, reset_seconds=seconds)
 
-    def refund_pull(self, who: str) -> None:
+    def refund_pull(self, identity: str) -> None:
         """Give back a pull that was counted but yielded no manifest."""
         if self._pulls:
-            self._windows.charge(self._pulls, who, -1)
+            self._windows.charge(self._pulls, identity, -1)
 
-    def charge_bytes(self, who: str, size: int) -> None:
+    def charge_bytes(self, identity: str, size: int) -> None:
         """Count bytes that were sent to a client, or fetched for it alone; never refuse them."""
         if self._size and size:
-            self._windows.charge(self._size, who, size)
+            self._windows.charge(self._size, identity, size)
 
-    def renew_download(self, who: str, name: str) -> None:
+    def renew_download(self, identity: str, name: str) -> None:
         """Renew the place of a download, or of a fetch without readers, that is still running."""
         if self._downloads is not None:
-            self._downloads.renew(who, name)
+            self._downloads.renew(identity, name)
 
-    def end_download(self, who: str, name: str) -> None:
+    def end_download(self, identity: str, name: str) -> None:
         """End a download, and free its place."""
         if self._downloads is not None:
-            self._downloads.release(who, name)
+            self._downloads.release(identity, name)
 
 
 # Bodies on their way to clients. Each is counted while it is being sent.
 
-_OFTEN: Final = 20.0
+_UPDATE_INTERVAL: Final = 20.0
 """Seconds between two updates of the running transfers: a third of the lease of a download."""
 
 
@@ -140,8 +144,8 @@ class Transfer:
     received while nobody else read them, whichever is more.
     """
 
-    def __init__(self, limits: ClientLimits, who: str) -> None:
-        self.who = who
+    def __init__(self, limits: ClientLimits, identity: str) -> None:
+        self.who = identity
         self.name = ""
         self._limits = limits
         self._fetches: set[_TransferFetch] = set()
@@ -202,9 +206,9 @@ class Transfer:
 
     def charge(self) -> None:
         """Charge the bytes sent, or those fetched for this client alone, whichever is more."""
-        had = max(self.count_sent(), self._fetched)
-        more, self._charged = had - self._charged, had
-        self._limits.charge_bytes(self.who, more)
+        total = max(self.count_sent(), self._fetched)
+        uncharged, self._charged = total - self._charged, total
+        self._limits.charge_bytes(self.who, uncharged)
 
     def end(self) -> None:
         """Charge the remaining bytes and free the place.
@@ -228,10 +232,10 @@ class _TransferFetch:
     The fetch renews that place itself, because its client has left.
     """
 
-    def __init__(self, transfer: Transfer, limits: ClientLimits, place: str) -> None:
+    def __init__(self, transfer: Transfer, limits: ClientLimits, download_name: str) -> None:
         self._transfer = transfer
         self._limits = limits
-        self._download_name = place
+        self._download_name = download_name
         self._is_held = False
         self._is_over = False
         # Redis may answer late: a place must not be taken after it was given back.
@@ -272,8 +276,8 @@ class _TransferFetch:
 class Transfers:
     """The transfers of this process; a timer updates them regularly while any is running."""
 
-    def __init__(self, every: float = _OFTEN) -> None:
-        self._interval = every
+    def __init__(self, interval: float = _UPDATE_INTERVAL) -> None:
+        self._interval = interval
         self._running: set[Transfer] = set()
         self._is_scheduled = False
 

@@ -29,7 +29,7 @@ FIRST: Final = 5.0
 """Seconds of the first wait; each further wrong password doubles it."""
 LONGEST: Final = 15 * 60.0
 """Seconds of the longest wait of a site."""
-_FORGOTTEN: Final = 60.0
+_FORGET_AFTER: Final = 60.0
 """Wrong passwords are forgotten this many seconds, plus twice the wait, after the last one."""
 MOST: Final = 16_384
 """Networks, and names at sites, that are remembered; the most recent failures are kept."""
@@ -45,8 +45,8 @@ class _Backoff(NamedTuple):
     longest: float
 
 
-_SITE: Final = _Backoff(FREE, LONGEST)
-_WIDER: Final = {
+_SITE_BACKOFF: Final = _Backoff(FREE, LONGEST)
+_WIDER_BACKOFFS: Final = {
     56: _Backoff(10, 5 * 60.0),
     48: _Backoff(20, 60.0),
     24: _Backoff(40, 60.0),
@@ -94,27 +94,27 @@ class LoginThrottle:
     def _lookup_failures(self, key: _Key) -> tuple[int, float]:
         """Return how many wrong passwords are not forgotten, and the time of the last one."""
         count, last = self._failures.get(key, (0, 0.0))
-        if self._clock() - last > _FORGOTTEN + 2 * _compute_wait(count, key[0]):
+        if self._clock() - last > _FORGET_AFTER + 2 * _compute_wait(count, key[0]):
             return 0, last
         return count, last
 
 
 def _compute_wait(count: int, prefix: Prefix) -> float:
-    bound = _WIDER.get(prefix.bits, _SITE)
+    bound = _WIDER_BACKOFFS.get(prefix.bits, _SITE_BACKOFF)
     if count < bound.free:
         return 0.0
     return min(FIRST * 2.0 ** min(count - bound.free, 20), bound.longest)
 
 
-_REMEMBERED: Final = 300.0
+_VERIFIED_TTL: Final = 300.0
 """Seconds for which a right password needs no second hashing: the lifetime of a token."""
-_KNOWN: Final = 24 * 60 * 60.0
+_KNOWN_SITE_TTL: Final = 24 * 60 * 60.0
 """Seconds for which a site is known to have users; they come back every morning."""
-_MOST: Final = 4096
+_CACHE_SIZE: Final = 4096
 """Entries of each kind that are remembered; the latest are kept."""
-_MANY: Final = 8
+_FLOOD_SIZE: Final = 8
 """Waiting logins that make a flood; a worker with a few threads never has so many."""
-_HELD: Final = (4.0, 8.0)
+_FLOOD_DELAY: Final = (4.0, 8.0)
 """The shortest and longest time in seconds before a wrong login is answered in a flood.
 
 An attacker with many connections can then guess on each of them only once in that time, and the
@@ -148,20 +148,20 @@ class LoginChecker:
     def __init__(
         self,
         users: Users,
-        slowing: LoginThrottle | None = None,
+        throttle: LoginThrottle | None = None,
         clock: Callable[[], float] = time.monotonic,
-        turns: LoginQueue | None = None,
+        queue: LoginQueue | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.users = users
-        self._throttle = slowing or LoginThrottle(clock)
+        self._throttle = throttle or LoginThrottle(clock)
         self._threads = NativeThreadPool(1)
         self._clock, self._sleep = clock, sleep
-        self._queue = turns or LoginQueue()
+        self._queue = queue or LoginQueue()
         self._key = secrets.token_bytes(32)
-        self._verified_logins = TTLCache[bytes, None](_MOST, _REMEMBERED, timer=clock)
-        self._failed_logins = FIFOCache[bytes, None](_MOST)
-        self._known_sites = TTLCache[bytes, None](_MOST, _KNOWN, timer=clock)
+        self._verified_logins = TTLCache[bytes, None](_CACHE_SIZE, _VERIFIED_TTL, timer=clock)
+        self._failed_logins = FIFOCache[bytes, None](_CACHE_SIZE)
+        self._known_sites = TTLCache[bytes, None](_CACHE_SIZE, _KNOWN_SITE_TTL, timer=clock)
 
     def check(self, name: str, password: str, address: str) -> None:
         """Check a user's password, and wait for a turn first if hashing is slow.
@@ -175,38 +175,38 @@ class LoginChecker:
         if attempt.is_user and attempt.login in self._verified_logins:
             self._record_success(attempt)
             return
-        began, in_flood = self._clock(), False
+        started_at, in_flood = self._clock(), False
         try:
             with self._queue.hold_turn(attempt) if self.users.is_slow else nullcontext():
                 # Other logins from the same network may have failed while this one waited.
                 self._refuse_throttled(attempt)
-                in_flood = self._queue.waiting_count >= _MANY
+                in_flood = self._queue.waiting_count >= _FLOOD_SIZE
                 self._verify_password(attempt)
         except LoginInvalid:
             if in_flood and self.compute_rank(attempt) > Rank.NEIGHBOUR:
-                until = began + random.uniform(*_HELD)  # noqa: S311 - no secret
-                self._sleep(max(until - self._clock(), 0.0))
+                answer_at = started_at + random.uniform(*_FLOOD_DELAY)  # noqa: S311 - no secret
+                self._sleep(max(answer_at - self._clock(), 0.0))
             raise
 
     def _build_attempt(self, name: str, password: str, address: str) -> "_Attempt":
         secret = self.users.lookup_secret(name)
         # An unknown user costs the same work, so that the time does not reveal who exists.
-        against = self.users.get_decoy_secret(name) if secret is None else secret
-        given = password.encode(errors="surrogateescape")
-        encoded = name.encode(errors="surrogateescape")
+        checked_secret = self.users.get_decoy_secret(name) if secret is None else secret
+        encoded_password = password.encode(errors="surrogateescape")
+        encoded_name = name.encode(errors="surrogateescape")
         prefixes = derive_prefixes(address)
         site = prefixes[0].network.encode()
-        login = self._digest(encoded, against.encode(), given)
+        login = self._digest(encoded_name, checked_secret.encode(), encoded_password)
         return _Attempt(
             # The name in a form may be a megabyte long.
             name=name if is_user_name(name) else "",
-            password=given,
-            secret=against,
+            password=encoded_password,
+            secret=checked_secret,
             is_user=secret is not None,
             prefixes=prefixes,
             login=login,
             login_here=self._digest(login, site),
-            user_here=self._digest(encoded, site),
+            user_here=self._digest(encoded_name, site),
             somebody_here=self._digest(site),
             logins=self,
         )
@@ -220,8 +220,8 @@ class LoginChecker:
 
     def _verify_password(self, attempt: "_Attempt") -> None:
         if self.users.is_slow:
-            begun = self._threads.submit(self.users.matches, attempt.secret, attempt.password)
-            matches = begun.result()
+            pending = self._threads.submit(self.users.matches, attempt.secret, attempt.password)
+            matches = pending.result()
         else:
             matches = self.users.matches(attempt.secret, attempt.password)
         if not (attempt.is_user and matches):

@@ -19,18 +19,18 @@ class ClientIdentity(NamedTuple):
     user: str = ""
 
 
-_LONGEST: Final = 64
+_MAX_ADDRESS_LENGTH: Final = 64
 """Characters of an address; clients can fill a header, and parsed addresses are cached."""
 
-_MAPPED: Final = 96
+_MAPPED_PREFIX_LENGTH: Final = 96
 """Bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)."""
 
-_SITE: Final = 64
+_SITE_PREFIX_LENGTH: Final = 64
 """Prefix length of an IPv6 network that belongs to one subscriber (RFC 6177)."""
 
-_WIDER_OF_IPV4: Final = (24,)
+_WIDER_IPV4_PREFIX_LENGTHS: Final = (24,)
 """Prefix length of the smallest network that is routed separately, so it often has one owner."""
-_WIDER_OF_IPV6: Final = (56, 48)
+_WIDER_IPV6_PREFIX_LENGTHS: Final = (56, 48)
 """Prefix lengths of the networks that a provider gives to a home or to a company (RFC 6177)."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -43,8 +43,8 @@ class Networks:
     Raise ValueError if an entry is neither.
     """
 
-    def __init__(self, listed: str) -> None:
-        entries = [entry.strip() for entry in listed.split(",") if entry.strip()]
+    def __init__(self, text: str) -> None:
+        entries = [entry.strip() for entry in text.split(",") if entry.strip()]
         self.includes_all = "*" in entries
         self.networks = [parse_network(entry) for entry in entries if entry != "*"]
 
@@ -63,10 +63,14 @@ def parse_network(text: str) -> Network:
     IPv6 addresses becomes an IPv4 network.
     """
     network = ipaddress.ip_network(text, strict=False)
-    if isinstance(network, ipaddress.IPv4Network) or network.prefixlen < _MAPPED:
+    if isinstance(network, ipaddress.IPv4Network) or network.prefixlen < _MAPPED_PREFIX_LENGTH:
         return network
     mapped = network.network_address.ipv4_mapped
-    return ipaddress.ip_network((mapped, network.prefixlen - _MAPPED)) if mapped else network
+    return (
+        ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_PREFIX_LENGTH))
+        if mapped
+        else network
+    )
 
 
 def parse_address(text: str) -> Address | None:
@@ -74,7 +78,7 @@ def parse_address(text: str) -> Address | None:
 
     An IPv4-mapped IPv6 address becomes an IPv4 address.
     """
-    return _parse_address(text) if len(text) <= _LONGEST else None
+    return _parse_address(text) if len(text) <= _MAX_ADDRESS_LENGTH else None
 
 
 def derive_site(text: str) -> str:
@@ -83,7 +87,7 @@ def derive_site(text: str) -> str:
     The site is what all addresses of one subscriber have in common: an IPv4 address, or an IPv6
     network of 64 bits.
     """
-    return _derive_site(text) if len(text) <= _LONGEST else ""
+    return _derive_site(text) if len(text) <= _MAX_ADDRESS_LENGTH else ""
 
 
 class Prefix(NamedTuple):
@@ -99,32 +103,32 @@ def derive_prefixes(text: str) -> tuple[Prefix, ...]:
     The first is the site: an IPv4 address, or an IPv6 network of 64 bits. Every text that is not
     an address has the same single prefix.
     """
-    return _derive_prefixes(text) if len(text) <= _LONGEST else _NOWHERE
+    return _derive_prefixes(text) if len(text) <= _MAX_ADDRESS_LENGTH else _NO_PREFIXES
 
 
-_NOWHERE: Final = (Prefix("", 0),)
+_NO_PREFIXES: Final = (Prefix("", 0),)
 
 
 @lru_cache(1024)
 def _derive_prefixes(text: str) -> tuple[Prefix, ...]:
-    found = _parse_address(text)
-    if found is None:
-        return _NOWHERE
-    is_ipv4 = isinstance(found, ipaddress.IPv4Address)
-    site = Prefix(_derive_site(text), found.max_prefixlen if is_ipv4 else _SITE)
-    wider = (
-        Prefix(str(ipaddress.ip_network((int(found), bits), strict=False)), bits)
-        for bits in (_WIDER_OF_IPV4 if is_ipv4 else _WIDER_OF_IPV6)
+    address = _parse_address(text)
+    if address is None:
+        return _NO_PREFIXES
+    is_ipv4 = isinstance(address, ipaddress.IPv4Address)
+    site = Prefix(_derive_site(text), address.max_prefixlen if is_ipv4 else _SITE_PREFIX_LENGTH)
+    wider_prefixes = (
+        Prefix(str(ipaddress.ip_network((int(address), bits), strict=False)), bits)
+        for bits in (_WIDER_IPV4_PREFIX_LENGTHS if is_ipv4 else _WIDER_IPV6_PREFIX_LENGTHS)
     )
-    return (site, *wider)
+    return (site, *wider_prefixes)
 
 
 @lru_cache(1024)
 def _derive_site(text: str) -> str:
-    found = _parse_address(text)
-    if isinstance(found, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((found, _SITE), strict=False))
-    return str(found or "")
+    address = _parse_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((address, _SITE_PREFIX_LENGTH), strict=False))
+    return str(address or "")
 
 
 @lru_cache(1024)
@@ -139,7 +143,7 @@ def _parse_address(text: str) -> Address | None:
 
 # The allow list and the deny list of client networks.
 
-_REMEMBERED: Final = 1024
+_CACHE_SIZE: Final = 1024
 
 
 class NetworkPolicy:
@@ -153,7 +157,7 @@ class NetworkPolicy:
         self._allow = None if allow is None else Networks(allow)
         self._deny = Networks(deny or "")
         self.admits_all = allow is None and deny is None
-        self._is_admitted_cached = lru_cache(_REMEMBERED)(self._is_admitted)
+        self._is_admitted_cached = lru_cache(_CACHE_SIZE)(self._is_admitted)
 
     def is_admitted(self, address: str) -> bool:
         """Return True if a client at `address` may use this proxy.
@@ -174,17 +178,17 @@ class NetworkPolicy:
         return self._allow is None or address in self._allow
 
 
-def partition(network: Network, cuts: Iterable[Network]) -> Iterator[tuple[Address, Address]]:
-    """Split a network so that each part is either inside or outside every network of `cuts`.
+def partition(network: Network, boundaries: Iterable[Network]) -> Iterator[tuple[Address, Address]]:
+    """Split a network so that each part is either inside or outside every network of `boundaries`.
 
     Yield the first and the last address of each part, in order.
     """
     kind = type(network.network_address)
     first, last = int(network.network_address), int(network.broadcast_address)
     edges = {first, last + 1}
-    for cut in cuts:
-        if cut.version == network.version:
-            edges |= {int(cut.network_address), int(cut.broadcast_address) + 1}
-    inside = sorted(edge for edge in edges if first <= edge <= last + 1)
-    for begin, end in pairwise(inside):
+    for boundary in boundaries:
+        if boundary.version == network.version:
+            edges |= {int(boundary.network_address), int(boundary.broadcast_address) + 1}
+    inner_edges = sorted(edge for edge in edges if first <= edge <= last + 1)
+    for begin, end in pairwise(inner_edges):
         yield kind(begin), kind(end - 1)

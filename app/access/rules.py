@@ -35,15 +35,15 @@ class Condition:
         if facts.is_index:
             return ""
         if self.platforms is not None and not self._allows_platform(facts.platform):
-            said = f"is for {facts.platform}" if facts.platform else "does not name its platform"
+            text = f"is for {facts.platform}" if facts.platform else "does not name its platform"
             return (
-                f"this proxy serves images for {self._format_platforms()} only, and this one {said}"
+                f"this proxy serves images for {self._format_platforms()} only, and this one {text}"
             )
         if self.min_age is not None and not self._is_old_enough(facts.created, now):
-            said = f"says {facts.created:%Y-%m-%d}" if facts.created else "has no date"
+            text = f"says {facts.created:%Y-%m-%d}" if facts.created else "has no date"
             return (
                 f"this proxy serves images that are {self.min_age.days} days old or more, "
-                f"and this one {said}"
+                f"and this one {text}"
             )
         return ""
 
@@ -57,10 +57,10 @@ class Condition:
         return ", ".join(map(str, self.platforms or ()))
 
     def __str__(self) -> str:
-        wanted = [f"for {self._format_platforms()}"] if self.platforms is not None else []
+        requirements = [f"for {self._format_platforms()}"] if self.platforms is not None else []
         if self.min_age is not None:
-            wanted.append(f"{self.min_age.days} days old or more")
-        return " and ".join(wanted)
+            requirements.append(f"{self.min_age.days} days old or more")
+        return " and ".join(requirements)
 
 
 # Manifests that a rule names by digest.
@@ -88,14 +88,14 @@ class DigestSet:
         Each algorithm gives the same manifest a different digest, so only then is a non-match
         conclusive. Return False if `digests` is empty.
         """
-        known = {digest.algorithm for digest in digests}
-        return bool(known) and all(digest.algorithm in known for digest in self.digests)
+        algorithms = {digest.algorithm for digest in digests}
+        return bool(algorithms) and all(digest.algorithm in algorithms for digest in self.digests)
 
 
 # Name patterns: `*` matches within one path component, `**` across components, and `?` matches
 # one character that is not a slash.
 
-_STARS: Final = re.compile(r"(\*\*+|\*)")
+_STAR_PATTERN: Final = re.compile(r"(\*\*+|\*)")
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -105,21 +105,23 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     can do better, so the groups are atomic. Clients choose the names, and without this a name
     could make matching slow.
     """
-    first, *rest = _STARS.split(pattern)
-    parts = [(rest[at], _escape_literal(rest[at + 1])) for at in range(0, len(rest), 2)]
+    first, *pieces = _STAR_PATTERN.split(pattern)
+    parts = [
+        (pieces[index], _escape_literal(pieces[index + 1])) for index in range(0, len(pieces), 2)
+    ]
     if parts:
         star, literal = parts[-1]
         parts[-1] = star, rf"{literal}\Z"
     else:
         return re.compile(rf"{_escape_literal(first)}\Z")
-    text, opened = _escape_literal(first), 0
+    text, open_groups = _escape_literal(first), 0
     for star, literal in parts:
         if star == "*":
             text += f"(?>[^/]*?{literal})"
         else:
-            text += f"{')' * opened}(?>.*?{literal}"
-            opened = 1
-    return re.compile(text + ")" * opened)
+            text += f"{')' * open_groups}(?>.*?{literal}"
+            open_groups = 1
+    return re.compile(text + ")" * open_groups)
 
 
 def _escape_literal(text: str) -> str:
@@ -187,14 +189,14 @@ class Decision:
             return ""
         if self.rule.message:
             return self.rule.message
-        return _BY_DIGEST if self.rule.digest_only else _DENIED
+        return _DIGEST_ONLY_MESSAGE if self.rule.digest_only else _DENIED_MESSAGE
 
 
-_REMEMBERED: Final = 4096
+_CACHE_SIZE: Final = 4096
 """Decisions cached; each part of a question has a maximum length, so they take at most 6 MiB."""
 
-_DENIED: Final = "a rule of this proxy denies it"
-_BY_DIGEST: Final = "this proxy serves it by digest only, not by tag"
+_DENIED_MESSAGE: Final = "a rule of this proxy denies it"
+_DIGEST_ONLY_MESSAGE: Final = "this proxy serves it by digest only, not by tag"
 
 
 class Rules:
@@ -204,8 +206,10 @@ class Rules:
         """Raise ValueError if a rule names an unknown registry, or names it in `repository`."""
         self.is_empty = not rules
         self.has_digests = any(rule.digests is not None for rule in rules)
-        self.depends_on_client = any(one.networks or one.users for one in rules)
-        self.networks = [one for rule in rules if rule.networks for one in rule.networks.networks]
+        self.depends_on_client = any(entry.networks or entry.users for entry in rules)
+        self.networks = [
+            entry for rule in rules if rule.networks for entry in rule.networks.networks
+        ]
         """The networks that the rules name."""
         for rule in rules:
             _check_names(rule, registries)
@@ -219,7 +223,7 @@ class Rules:
         }
         # The decision depends on nothing but the arguments, and every layer of an image repeats
         # the same question.
-        self._decide_cached = lru_cache(_REMEMBERED)(self._decide)
+        self._decide_cached = lru_cache(_CACHE_SIZE)(self._decide)
 
     def decide(self, question: AccessRequest) -> Decision:
         """Return the decision of the first rule that matches; allow the request if none does."""
@@ -228,18 +232,18 @@ class Rules:
             digests = NO_DIGESTS
         return self._decide_cached(registry.name, repository, client, tag, digests)
 
-    def has_same_matches(self, one: AccessRequest, other: AccessRequest) -> bool:
+    def has_same_matches(self, first: AccessRequest, second: AccessRequest) -> bool:
         """Return whether the same rules match two requests if `digests` are left out.
 
         A manifest then gets the same decision, whichever of the two requests asks for it.
         """
-        return self._find_matches(one) == self._find_matches(other)
+        return self._find_matches(first) == self._find_matches(second)
 
     def _find_matches(self, question: AccessRequest) -> list[Rule]:
         return [
-            applied.rule
-            for applied in self._by_registry[question.registry.name]
-            if applied.matches(question.repository, question.client, question.tag)
+            compiled.rule
+            for compiled in self._by_registry[question.registry.name]
+            if compiled.matches(question.repository, question.client, question.tag)
         ]
 
     def _decide(
@@ -250,17 +254,17 @@ class Rules:
         tag: Tag | None,
         digests: frozenset[Digest],
     ) -> Decision:
-        is_open = False
-        for applied in self._by_registry[registry]:
-            rule = applied.rule
-            if not applied.matches(repository, client, tag):
+        is_undecided = False
+        for compiled in self._by_registry[registry]:
+            rule = compiled.rule
+            if not compiled.matches(repository, client, tag):
                 continue
             if rule.digests is None or rule.digests.matches(digests):
                 allowed = rule.allows and not (rule.digest_only and tag is not None)
-                return Decision(allowed, rule, is_open and allowed)
+                return Decision(allowed, rule, is_undecided and allowed)
             if tag is not None or digests:
-                is_open = is_open or not rule.digests.is_decidable_by(digests)
-        return Decision(allowed=True, is_provisional=is_open)
+                is_undecided = is_undecided or not rule.digests.is_decidable_by(digests)
+        return Decision(allowed=True, is_provisional=is_undecided)
 
 
 def _check_names(rule: Rule, registries: Registries) -> None:
@@ -270,15 +274,15 @@ def _check_names(rule: Rule, registries: Registries) -> None:
             f"rule {rule.number}: registry: this proxy serves no registry named {rule.registry}"
         )
         raise ValueError(message)
-    first, slash, rest = (rule.repository or "").partition("/")
-    if not slash or "." not in first:  # a name without a dot may be a namespace
+    prefix, slash, remainder = (rule.repository or "").partition("/")
+    if not slash or "." not in prefix:  # a name without a dot may be a namespace
         return
     for row in registries.rows:
         # In another registry it may be a namespace: a registry that copies others has such names.
-        if first in row.names and (rule.registry is None or rule.registry in row.names):
+        if prefix in row.names and (rule.registry is None or rule.registry in row.names):
             message = (
-                f"rule {rule.number}: repository: {first} is the registry; write "
-                f'registry = "{first}" and repository = "{rest}"'
+                f"rule {rule.number}: repository: {prefix} is the registry; write "
+                f'registry = "{prefix}" and repository = "{remainder}"'
             )
             raise ValueError(message)
 

@@ -16,27 +16,28 @@ from app.threads import ResolutionTimeout, Resolver
 
 # Connections to Redis. Each step has a deadline, the lookup of the host name included.
 
-_MOST: Final = 20
+_MAX_CONNECTIONS: Final = 20
 """Connections of one worker; requests wait for a free one rather than open one each."""
 
 
-def build_pool(url: str, patience: float) -> BlockingConnectionPool:
-    """Return a pool of connections, each step of which takes at most `patience` seconds.
+def build_pool(url: str, timeout: float) -> BlockingConnectionPool:
+    """Return a pool of connections, each step of which takes at most `timeout` seconds.
 
     The pool does not connect yet. Raise ValueError if `url` is not a URL of a Redis.
     """
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=_MOST,
-        timeout=patience,
-        socket_connect_timeout=patience,
-        socket_timeout=patience,
+        max_connections=_MAX_CONNECTIONS,
+        timeout=timeout,
+        socket_connect_timeout=timeout,
+        socket_timeout=timeout,
     )
-    kind = {Connection: _ResolvingConnection, SSLConnection: _ResolvingTLSConnection}.get(
-        pool.connection_class
-    )
-    if kind is not None:
-        pool.connection_class = kind
+    connection_class = {
+        Connection: _ResolvingConnection,
+        SSLConnection: _ResolvingTLSConnection,
+    }.get(pool.connection_class)
+    if connection_class is not None:
+        pool.connection_class = connection_class
         pool.connection_kwargs["resolver"] = Resolver()
     return pool
 
@@ -49,7 +50,7 @@ class _ResolvingConnection(Connection):
         self._resolver = resolver
 
     def _connect(self) -> socket.socket:
-        name, failure = self.host, OSError("a name without addresses")
+        host_name, failure = self.host, OSError("a name without addresses")
         for address in self._resolve():
             self.host = address  # redis-py looks it up again, which yields the same address
             try:
@@ -57,7 +58,7 @@ class _ResolvingConnection(Connection):
             except OSError as error:
                 failure = error
             finally:
-                self.host = name  # the certificate must be valid for the name
+                self.host = host_name  # the certificate must be valid for the name
         raise failure
 
     def _resolve(self) -> list[str]:
@@ -75,11 +76,11 @@ class _ResolvingTLSConnection(SSLConnection, _ResolvingConnection):
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE: Final = 1.0
+_TIMEOUT: Final = 1.0
 """Seconds to wait for a lookup, for a connection, and for an answer."""
-_PAUSE: Final = 5.0
+_RETRY_INTERVAL: Final = 5.0
 """Seconds after a failure before Redis is tried again."""
-_PREFIX: Final = "docxy"
+_KEY_PREFIX: Final = "docxy"
 
 _Answer = TypeVar("_Answer")
 
@@ -93,9 +94,9 @@ class SharedRedis:
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Prepare connections without opening any; raise ValueError if `url` is not a Redis URL."""
-        pool = build_pool(url, _PATIENCE)
+        pool = build_pool(url, _TIMEOUT)
         self.connection = Redis(connection_pool=pool)
-        self.storage = RedisStorage("redis://", connection_pool=pool, key_prefix=_PREFIX)
+        self.storage = RedisStorage("redis://", connection_pool=pool, key_prefix=_KEY_PREFIX)
         self._clock = clock
         self._background = BackgroundPool("redis probe")
         self._is_down = False
@@ -113,7 +114,7 @@ class SharedRedis:
             return otherwise
 
     def _record_failure(self, error: Exception) -> None:
-        self._next_probe = self._clock() + _PAUSE
+        self._next_probe = self._clock() + _RETRY_INTERVAL
         if self._is_down:
             return
         self._is_down = True
@@ -126,7 +127,7 @@ class SharedRedis:
     def _probe_if_due(self) -> None:
         now = self._clock()
         if now >= self._next_probe:
-            self._next_probe = now + _PAUSE
+            self._next_probe = now + _RETRY_INTERVAL
             self._background.submit(self._probe)  # if it is dropped, the next one follows anyway
 
     def _probe(self) -> None:
@@ -141,7 +142,7 @@ class SharedRedis:
 
     def build_key(self, *parts: str) -> str:
         """Return a key in Redis made of `parts`, with the prefix of the limits library's keys."""
-        return ":".join((_PREFIX, *parts))
+        return ":".join((_KEY_PREFIX, *parts))
 
 
 # Concurrent downloads, counted in Redis.
@@ -168,32 +169,32 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 class RedisConcurrencyLimiter:
     """The downloads of all processes that share a Redis; each has a lease of `LEASE` seconds."""
 
-    def __init__(self, redis: SharedRedis, most: int) -> None:
+    def __init__(self, redis: SharedRedis, limit: int) -> None:
         self._redis = redis
-        self._most = most
+        self._most = limit
         self._acquire_script: Callable[..., int] = redis.connection.register_script(_TAKE)
         self._renew_script: Callable[..., object] = redis.connection.register_script(_KEEP)
 
-    def try_acquire(self, who: str, name: str, instead_of: str = "") -> bool:
+    def try_acquire(self, identity: str, name: str, instead_of: str = "") -> bool:
         """Begin a download; return False if the client has no room for it.
 
         Return True when Redis is unreachable.
         """
-        keys, arguments = [self._build_key(who)], [name, LEASE, self._most, instead_of]
+        keys, arguments = [self._build_key(identity)], [name, LEASE, self._most, instead_of]
         return bool(
             self._redis.call(lambda: self._acquire_script(keys=keys, args=arguments), otherwise=1)
         )
 
-    def renew(self, who: str, name: str) -> None:
+    def renew(self, identity: str, name: str) -> None:
         """Renew the lease of a download; take a new one if Redis has dropped it."""
-        keys, arguments = [self._build_key(who)], [name, LEASE]
+        keys, arguments = [self._build_key(identity)], [name, LEASE]
         self._redis.call(lambda: self._renew_script(keys=keys, args=arguments), otherwise=None)
 
-    def release(self, who: str, name: str) -> None:
+    def release(self, identity: str, name: str) -> None:
         """End a download, if it is running; do nothing when Redis is unreachable."""
         self._redis.call(
-            lambda: self._redis.connection.zrem(self._build_key(who), name), otherwise=None
+            lambda: self._redis.connection.zrem(self._build_key(identity), name), otherwise=None
         )
 
-    def _build_key(self, who: str) -> str:
-        return self._redis.build_key("downloads", who)
+    def _build_key(self, identity: str) -> str:
+        return self._redis.build_key("downloads", identity)

@@ -21,15 +21,15 @@ SERVICE: Final = "docxy"
 LIFETIME: Final = 300
 """Seconds for which an access token is valid."""
 _REFRESH_LIFETIME: Final = 180 * 24 * 3600
-_SKEW: Final = 5
+_CLOCK_SKEW: Final = 5
 """Seconds by which the clocks of replicas may differ."""
-_MOST: Final = 50
+_MAX_REPOSITORIES: Final = 50
 """Repositories in one token, which has to fit into a header."""
-_MOST_GOOD: Final = 1024
+_CACHE_SIZE: Final = 1024
 """Verified tokens that are cached."""
 _ALGORITHM: Final = "HS256"
-_REQUIRED: Final = ("iss", "aud", "sub", "iat", "nbf", "exp")
-_FINGERPRINT: Final = "docxy_user"
+_REQUIRED_CLAIMS: Final = ("iss", "aud", "sub", "iat", "nbf", "exp")
+_FINGERPRINT_CLAIM: Final = "docxy_user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class TokenIssuer:
     def __init__(self, key: bytes, users: Users, clock: Callable[[], float] = time.time) -> None:
         """Derive the signing keys from `key`, which all workers and replicas share."""
         self._users, self._clock = users, clock
-        self._verified_tokens = FIFOCache[str, _VerifiedToken](_MOST_GOOD)
+        self._verified_tokens = FIFOCache[str, _VerifiedToken](_CACHE_SIZE)
         # Two keys, so that neither kind of token can be taken for the other.
         self._access_key, self._refresh_key, self._fingerprint_key = (
             hmac.digest(key, use, hashlib.sha256) for use in (b"access", b"refresh", b"user")
@@ -73,11 +73,11 @@ class TokenIssuer:
 
         Each is `<registry>/<name>`, as the registry itself calls it. Only the first 50 are granted.
         """
-        granted = [
+        access = [
             {"type": "repository", "name": name, "actions": [Action.PULL]}
-            for name in list(dict.fromkeys(repositories))[:_MOST]
+            for name in list(dict.fromkeys(repositories))[:_MAX_REPOSITORIES]
         ]
-        return self._sign(self._access_key, user, LIFETIME, access=granted)
+        return self._sign(self._access_key, user, LIFETIME, access=access)
 
     def issue_refresh_token(self, user: str) -> str:
         """Return a refresh token, which for 180 days buys access tokens without the password."""
@@ -90,30 +90,30 @@ class TokenIssuer:
         another password. Each layer has the same token: its signature is checked once, its
         expiry and its user every time.
         """
-        found = self._verified_tokens.get(token)
-        if found is None:
-            found = self._verify(token)
-            self._verified_tokens[token] = found
-        is_over = found.expires_at <= self._clock()
-        if is_over or self._users.lookup_secret(found.bearer.user) != found.secret:
+        verified = self._verified_tokens.get(token)
+        if verified is None:
+            verified = self._verify(token)
+            self._verified_tokens[token] = verified
+        is_over = verified.expires_at <= self._clock()
+        if is_over or self._users.lookup_secret(verified.bearer.user) != verified.secret:
             raise TokenInvalid
-        return found.bearer
+        return verified.bearer
 
     def _verify(self, token: str) -> _VerifiedToken:
         claims, secret = self._decode_claims(self._access_key, token)
         try:
-            granted = frozenset(one["name"] for one in claims.get("access") or [])
-            until = claims["exp"] + _SKEW
+            repositories = frozenset(entry["name"] for entry in claims.get("access") or [])
+            expires_at = claims["exp"] + _CLOCK_SKEW
         except (KeyError, TypeError) as error:  # another holder of the key may sign other claims
             raise TokenInvalid from error
-        return _VerifiedToken(Bearer(claims["sub"], granted), secret, until)
+        return _VerifiedToken(Bearer(claims["sub"], repositories), secret, expires_at)
 
     def verify_refresh_token(self, token: str) -> str:
         """Return the user of a refresh token; raise TokenInvalid if the token is not valid."""
         claims, _ = self._decode_claims(self._refresh_key, token)
         return str(claims["sub"])
 
-    def _sign(self, key: bytes, user: str, lifetime: int, **more: object) -> str:
+    def _sign(self, key: bytes, user: str, lifetime: int, **extra_claims: object) -> str:
         now = int(self._clock())
         claims = {
             "iss": SERVICE,
@@ -122,8 +122,8 @@ class TokenIssuer:
             "iat": now,
             "nbf": now,
             "exp": now + lifetime,
-            _FINGERPRINT: self._compute_fingerprint(user, self._users.lookup_secret(user)),
-            **more,
+            _FINGERPRINT_CLAIM: self._compute_fingerprint(user, self._users.lookup_secret(user)),
+            **extra_claims,
         }
         return jwt.encode(claims, key, algorithm=_ALGORITHM)
 
@@ -136,15 +136,17 @@ class TokenIssuer:
                 algorithms=[_ALGORITHM],
                 audience=SERVICE,
                 issuer=SERVICE,
-                leeway=_SKEW,
-                options={"require": list(_REQUIRED)},
+                leeway=_CLOCK_SKEW,
+                options={"require": list(_REQUIRED_CLAIMS)},
             )
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise TokenInvalid from error
-        user, shown = str(claims["sub"]), str(claims.get(_FINGERPRINT, ""))
+        user, fingerprint = str(claims["sub"]), str(claims.get(_FINGERPRINT_CLAIM, ""))
         secret = self._users.lookup_secret(user)
-        known = self._compute_fingerprint(user, secret)
-        if secret is None or not (shown.isascii() and hmac.compare_digest(known, shown)):
+        expected = self._compute_fingerprint(user, secret)
+        if secret is None or not (
+            fingerprint.isascii() and hmac.compare_digest(expected, fingerprint)
+        ):
             raise TokenInvalid
         return claims, secret
 

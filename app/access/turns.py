@@ -11,9 +11,9 @@ from app.oci.errors import LoginsBusy
 
 MOST_WAITING: Final = 128
 """Logins of one worker that may wait; at 60 ms for each hash, the last of them waits 8 s."""
-_PATIENCE: Final = 10.0
+_TURN_TIMEOUT: Final = 10.0
 """Seconds that a login waits for its turn; the Docker CLI gives up after 15."""
-_FOR_ALL: Final = 4
+_OPEN_TURN_INTERVAL: Final = 4
 """One turn in this many is open to every class."""
 
 
@@ -38,8 +38,8 @@ class LoginQueue:
     worst class in the fullest network is refused.
     """
 
-    def __init__(self, most: int = MOST_WAITING, patience: float = _PATIENCE) -> None:
-        self._most, self._patience = most, patience
+    def __init__(self, max_waiting: int = MOST_WAITING, timeout: float = _TURN_TIMEOUT) -> None:
+        self._most, self._patience = max_waiting, timeout
         self._lock = threading.Lock()
         self._numbers = count()
         self._waiting: list[_Waiter] = []
@@ -95,14 +95,17 @@ class LoginQueue:
             self._is_taken = False
             return
         self._granted_count += 1
-        is_for_all = self._granted_count % _FOR_ALL == 0
+        is_open_turn = self._granted_count % _OPEN_TURN_INTERVAL == 0
         chosen = min(
-            self._waiting if is_for_all else _filter_by_rank(min, self._waiting), key=self._sort_key
+            self._waiting if is_open_turn else _filter_by_rank(min, self._waiting),
+            key=self._sort_key,
         )
         self._waiting.remove(chosen)
-        served = {**self._served, chosen.site: next(self._numbers)}
-        still = {waiter.site for waiter in self._waiting}
-        self._served = {site: number for site, number in served.items() if site in still}
+        last_turns = {**self._served, chosen.site: next(self._numbers)}
+        waiting_sites = {waiter.site for waiter in self._waiting}
+        self._served = {
+            site: number for site, number in last_turns.items() if site in waiting_sites
+        }
         chosen.has_turn = True
         chosen.done.set()
 
@@ -126,11 +129,13 @@ class _Waiter:
         return widest_first[min(depth, len(widest_first) - 1)]
 
 
-def _filter_by_rank(best: Callable[[list[int]], int], waiting: "list[_Waiter]") -> "list[_Waiter]":
-    """Return the waiters of the lowest rank (`best` is min) or of the highest (max)."""
+def _filter_by_rank(
+    choose: Callable[[list[int]], int], waiting: "list[_Waiter]"
+) -> "list[_Waiter]":
+    """Return the waiters of the lowest rank (`choose` is min) or of the highest (max)."""
     ranks = [waiter.login.rank for waiter in waiting]
-    wanted = best(ranks)
-    return [waiter for waiter, rank in zip(waiting, ranks, strict=True) if rank == wanted]
+    chosen_rank = choose(ranks)
+    return [waiter for waiter, rank in zip(waiting, ranks, strict=True) if rank == chosen_rank]
 
 
 def _choose_refused(waiting: "list[_Waiter]") -> "_Waiter":
@@ -138,12 +143,14 @@ def _choose_refused(waiting: "list[_Waiter]") -> "_Waiter":
 
     Within the fullest wide network, the fullest of its narrower networks is chosen.
     """
-    left = _filter_by_rank(max, waiting)
-    for depth in range(max(len(waiter.login.prefixes) for waiter in left)):
-        sizes = Counter(waiter.network_at(depth) for waiter in left)
-        most = max(sizes.values())
+    candidates = _filter_by_rank(max, waiting)
+    for depth in range(max(len(waiter.login.prefixes) for waiter in candidates)):
+        sizes = Counter(waiter.network_at(depth) for waiter in candidates)
+        largest = max(sizes.values())
         fullest = next(
-            w.network_at(depth) for w in reversed(left) if sizes[w.network_at(depth)] == most
+            waiter.network_at(depth)
+            for waiter in reversed(candidates)
+            if sizes[waiter.network_at(depth)] == largest
         )
-        left = [waiter for waiter in left if waiter.network_at(depth) == fullest]
-    return left[-1]
+        candidates = [waiter for waiter in candidates if waiter.network_at(depth) == fullest]
+    return candidates[-1]

@@ -46,5 +46,7 @@ class SharedSecret:
     @staticmethod
     def matches(secret: str, password: bytes) -> bool:
         """Return True if both are equal; compare in constant time, whatever their lengths."""
-        told, known = (hashlib.sha256(text).digest() for text in (password, secret.encode()))
-        return hmac.compare_digest(told, known)
+        presented, expected = (
+            hashlib.sha256(text).digest() for text in (password, secret.encode())
+        )
+        return hmac.compare_digest(presented, expected)

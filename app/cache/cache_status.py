@@ -32,7 +32,7 @@ the answer came from the registry."""
 PRIVATE: Final = ("Cache-Control", "private, no-store")
 """No cache on the way may keep the answer: Docxy decides for each request who may read it."""
 
-_REPLACED: Final = ("age", "cache-control", "expires", "pragma", "warning", "vary", "etag")
+_REPLACED_HEADERS: Final = ("age", "cache-control", "expires", "pragma", "warning", "vary", "etag")
 """The upstream's headers about how long its answer is valid, and for whom; ours replace them."""
 
 
@@ -69,27 +69,27 @@ def build_stale(status: int | None, age: float) -> Headers:
 
     `status` is that of the registry's answer, or None without one; `age` is in seconds.
     """
-    told = "does not answer" if status is None else f"answered {int(status)}"
-    asked = "" if status is None else f"; fwd-status={int(status)}"
+    failure = "does not answer" if status is None else f"answered {int(status)}"
+    status_parameter = "" if status is None else f"; fwd-status={int(status)}"
     return [
-        (_STATUS, f"docxy; fwd=stale{asked}; detail=served-stale"),
+        (_STATUS, f"docxy; fwd=stale{status_parameter}; detail=served-stale"),
         _format_age(age),
-        ("Warning", f'299 - "Stale content from the cache: the registry {told}"'),
+        ("Warning", f'299 - "Stale content from the cache: the registry {failure}"'),
     ]
 
 
-def compute_age(taken: float) -> float:
-    """Return how many seconds ago `taken` was (wall-clock); 0 if it lies in the future."""
-    return max(time.time() - taken, 0.0)
+def compute_age(stored_at: float) -> float:
+    """Return how many seconds ago `stored_at` was (wall-clock); 0 if it lies in the future."""
+    return max(time.time() - stored_at, 0.0)
 
 
-def build_content_headers(digest: Digest, public_left: float) -> Headers:
+def build_content_headers(digest: Digest, public_seconds_left: float) -> Headers:
     """Return the ETag and Cache-Control of content that never changes.
 
-    Shared caches may keep it for `public_left` seconds; not at all if that is less than 1.
+    Shared caches may keep it for `public_seconds_left` seconds; not at all if that is less than 1.
     """
-    lasting = int(public_left)
-    control = f"public, max-age={lasting}, immutable" if lasting > 0 else PRIVATE[1]
+    max_age = int(public_seconds_left)
+    control = f"public, max-age={max_age}, immutable" if max_age > 0 else PRIVATE[1]
     return [("ETag", conditional.build_etag(digest)), ("Cache-Control", control)]
 
 
@@ -99,10 +99,10 @@ def mark_reply(reply: Reply, fields: Headers) -> Reply:
     Without a Cache-Control in `fields`, the answer is private. The upstream's Cache-Status stays,
     since each cache on the way adds its own (RFC 9211).
     """
-    kept = headers.without(reply.headers, *_REPLACED)
-    named = {name.lower() for name, _ in fields}
-    closing = [] if "cache-control" in named else [PRIVATE]
-    return replace(reply, headers=[*kept, *fields, *closing])
+    upstream_fields = headers.without(reply.headers, *_REPLACED_HEADERS)
+    names = {name.lower() for name, _ in fields}
+    defaults = [] if "cache-control" in names else [PRIVATE]
+    return replace(reply, headers=[*upstream_fields, *fields, *defaults])
 
 
 def parse_outcome(reply: Reply) -> str:
@@ -110,11 +110,11 @@ def parse_outcome(reply: Reply) -> str:
 
     This is "hit", "stale", "collapsed", "revalidated" or "miss".
     """
-    said = headers.get_all(reply.headers, _STATUS)
-    own = said[-1] if said and said[-1].startswith("docxy;") else ""
-    for sign, word in _OUTCOMES:
-        if sign in own:
-            return "miss" if word == REVALIDATED and reply.is_error else word
+    values = headers.get_all(reply.headers, _STATUS)
+    own_value = values[-1] if values and values[-1].startswith("docxy;") else ""
+    for part, outcome in _OUTCOMES:
+        if part in own_value:
+            return "miss" if outcome == REVALIDATED and reply.is_error else outcome
     return "miss"
 
 

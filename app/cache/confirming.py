@@ -30,33 +30,33 @@ from app.source import Reply, Request
 logger = logging.getLogger(__name__)
 
 _THREADS: Final = 2
-_MOST_WAITING: Final = 256
+_MAX_WAITING: Final = 256
 """Manifests of a process that may wait for their blobs to be confirmed; any more are dropped."""
 
-_MOST: Final = 128
+_MAX_BLOBS: Final = 128
 """The most blobs of one manifest: Docker images have at most 127 layers, and a config."""
 
-_LARGEST: Final = 256 * 1024
+_MAX_MANIFEST_SIZE: Final = 256 * 1024
 """The most bytes of a manifest that is read for this; one with 128 blobs has some 30 KB. Up to
-`_MOST_WAITING` such manifests wait in memory."""
+`_MAX_WAITING` such manifests wait in memory."""
 
-_LATER: Final = (15.0, 120.0)
+_RETRY_DELAYS: Final = (15.0, 120.0)
 """Seconds until blobs that are not cached yet are looked for again, since another image's pull may
 be fetching them. At many registries a caller's token lives for five minutes."""
 
-_AGAIN: Final = 600.0
+_CONFIRM_INTERVAL: Final = 600.0
 """Seconds in which this process does not confirm the same manifest or blob again."""
 
-_AFTER_TROUBLE: Final = 15.0
+_FAILURE_PAUSE: Final = 15.0
 """Seconds until the next try after the registry gave no answer."""
 
-_SILENCE: Final = 60.0
+_LOG_INTERVAL: Final = 60.0
 """Seconds in which dropped work is logged once."""
 
 
 def build_background() -> BackgroundPool:
     """Return the pool for the confirmations of all registries of this process."""
-    return BackgroundPool("cache background", threads=_THREADS, capacity=_MOST_WAITING)
+    return BackgroundPool("cache background", threads=_THREADS, capacity=_MAX_WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +88,16 @@ class MembershipConfirmer:
         callers: Callers,
         gate: Gate,
         disk: DiskExecutor,
-        away: StaleIfError,
-        fetching: ManifestFetcher,
+        stale_if_error: StaleIfError,
+        fetcher: ManifestFetcher,
         blobs: BlobCache,
         background: BackgroundPool,
     ) -> None:
         self._callers = callers
         self._gate = gate
         self._disk = disk
-        self._stale_if_error = away
-        self._fetcher = fetching
+        self._stale_if_error = stale_if_error
+        self._fetcher = fetcher
         self._blobs = blobs
         self._background = background
         self._retry_at = BoundedMap[float]()
@@ -111,80 +111,88 @@ class MembershipConfirmer:
         Other answers, and manifests that were handled recently, are ignored. Do not call this for a
         stale answer, since the registry cannot be asked.
         """
-        is_given = request.method == "GET" and reply.status == HTTPStatus.OK
-        if not is_given or caller.has_stale_placeholder:
+        is_served = request.method == "GET" and reply.status == HTTPStatus.OK
+        if not is_served or caller.has_stale_placeholder:
             return
-        if not isinstance(reply.body, bytes) or (reply.length or 0) > _LARGEST:
+        if not isinstance(reply.body, bytes) or (reply.length or 0) > _MAX_MANIFEST_SIZE:
             return
         etag = reply.header("etag")  # the manifest's digest, if it was verified
         key = (caller.name, name, etag)
         if not etag or not self._try_claim(key):
             return
-        accepted = ("Accept", reply.header("content-type"))
-        own = replace(
+        accept = ("Accept", reply.header("content-type"))
+        head_request = replace(
             request,
             method="HEAD",
-            headers=[*headers.without(request.headers, "accept", "range"), accepted],
+            headers=[*headers.without(request.headers, "accept", "range"), accept],
             client=None,
             payer=None,
             renew_authorization=None,
             has_fallback=_has_fallback,
         )
-        passed = _ServedManifest(key, name, Digest.parse(etag.strip('"')), own)
-        self._submit(passed, partial(self._parse_and_confirm, passed, reply.body))
+        served_manifest = _ServedManifest(key, name, Digest.parse(etag.strip('"')), head_request)
+        self._submit(served_manifest, partial(self._parse_and_confirm, served_manifest, reply.body))
 
-    def _parse_and_confirm(self, passed: _ServedManifest, document: bytes) -> None:
+    def _parse_and_confirm(self, served_manifest: _ServedManifest, document: bytes) -> None:
         digests = self._disk.read(_parse_blobs, document)
         if digests:
-            self._confirm(replace(passed, digests=digests))
+            self._confirm(replace(served_manifest, digests=digests))
 
-    def _confirm(self, passed: _ServedManifest) -> None:
+    def _confirm(self, served_manifest: _ServedManifest) -> None:
         # Identify the caller anew: their token has grown older in the meantime.
-        caller, request = self._callers.identify(passed.request)
-        passed = replace(passed, request=request)
+        caller, request = self._callers.identify(served_manifest.request)
+        served_manifest = replace(served_manifest, request=request)
         if caller.lifetime <= 0:
             return
-        name = passed.name
-        unconfirmed, absent = self._gate.find_unconfirmed(caller, name, passed.digests)
+        name = served_manifest.name
+        unconfirmed, absent = self._gate.find_unconfirmed(caller, name, served_manifest.digests)
         kind = "nobody" if self._gate.is_anonymous(caller, name) else caller.kind.name
         for digest in unconfirmed:
             key = (kind, name, digest)
             if self._stale_if_error.has_outage(name):
-                self._postpone(passed.key)
+                self._postpone(served_manifest.key)
                 return
             if not self._try_claim(key):
                 continue
             try:
-                goes_on = self._confirm_blob(caller, passed, digest)
+                should_continue = self._confirm_blob(caller, served_manifest, digest)
             except _RegistryFailed:
-                self._postpone(passed.key)
+                self._postpone(served_manifest.key)
                 self._postpone(key)
                 return
-            if not goes_on:
+            if not should_continue:
                 return
-        if absent and passed.attempt < len(_LATER):
-            later = replace(passed, digests=absent, attempt=passed.attempt + 1)
-            self._submit(passed, partial(self._confirm, later), _LATER[passed.attempt])
+        if absent and served_manifest.attempt < len(_RETRY_DELAYS):
+            next_attempt = replace(
+                served_manifest, digests=absent, attempt=served_manifest.attempt + 1
+            )
+            self._submit(
+                served_manifest,
+                partial(self._confirm, next_attempt),
+                _RETRY_DELAYS[served_manifest.attempt],
+            )
 
-    def _confirm_blob(self, caller: Caller, passed: _ServedManifest, digest: Digest) -> bool:
+    def _confirm_blob(
+        self, caller: Caller, served_manifest: _ServedManifest, digest: Digest
+    ) -> bool:
         """Ask about one blob; return False if this manifest's other blobs should not be asked for.
 
         Raise _RegistryFailed if the registry has no answer.
         """
-        name, asked = passed.name, passed.request
-        own = replace(asked, headers=headers.without(asked.headers, "accept"))
-        with self._record_failures(name) as heard:
-            status = self._blobs.confirm(caller, name, digest, own)
-            heard(status)
+        name, request = served_manifest.name, served_manifest.request
+        blob_request = replace(request, headers=headers.without(request.headers, "accept"))
+        with self._record_failures(name) as report_status:
+            status = self._blobs.confirm(caller, name, digest, blob_request)
+            report_status(status)
             if status != HTTPStatus.NOT_FOUND:
                 return status is None or status < HTTPStatus.BAD_REQUEST
             # Some registries answer 404 to hide a private repository, so the 404 has revoked the
             # caller's grant. If only this blob is missing, a HEAD of the manifest gives the grant
             # back. Other registries answer 404 to every HEAD of a blob. This image's other blobs
             # are not asked for, since each would cost two requests.
-            told = self._fetcher.fetch_head(caller, name, passed.digest, asked)
-            told.reply.close()
-            heard(told.reply.status)
+            manifest_head = self._fetcher.fetch_head(caller, name, served_manifest.digest, request)
+            manifest_head.reply.close()
+            report_status(manifest_head.reply.status)
         return False
 
     @contextmanager
@@ -195,13 +203,13 @@ class MembershipConfirmer:
         _RegistryFailed.
         """
 
-        def hear(status: int | None) -> None:
+        def report_status(status: int | None) -> None:
             if status is not None and is_outage_status(status):
                 self._stale_if_error.record_failure(name, status)
                 raise _RegistryFailed
 
         try:
-            yield hear
+            yield report_status
         except RegistryError as error:
             self._stale_if_error.record_failure(name, error)
             raise _RegistryFailed from error
@@ -209,24 +217,24 @@ class MembershipConfirmer:
     def _try_claim(self, key: tuple[str, ...]) -> bool:
         """Return whether the work was not done recently, and mark it as done now."""
         now = time.monotonic()
-        until = self._retry_at.get(key)
-        if until is not None and now < until:
+        retry_at = self._retry_at.get(key)
+        if retry_at is not None and now < retry_at:
             return False
-        self._retry_at.put(key, now + _AGAIN)
+        self._retry_at.put(key, now + _CONFIRM_INTERVAL)
         return True
 
     def _postpone(self, key: tuple[str, ...]) -> None:
         """Let the work be done again after 15 s, since it could not be done now."""
-        self._retry_at.put(key, time.monotonic() + _AFTER_TROUBLE)
+        self._retry_at.put(key, time.monotonic() + _FAILURE_PAUSE)
 
     def _submit(
-        self, passed: _ServedManifest, work: Callable[[], None], delay: float = 0.0
+        self, served_manifest: _ServedManifest, work: Callable[[], None], delay: float = 0.0
     ) -> None:
         if self._background.submit(work, delay):
             return
-        self._retry_at.forget(passed.key)
+        self._retry_at.forget(served_manifest.key)
         now = time.monotonic()
-        if now - self._warned_at >= _SILENCE:
+        if now - self._warned_at >= _LOG_INTERVAL:
             self._warned_at = now
             logger.warning("Queue of manifests for blob confirmation is full.")
 
@@ -240,7 +248,7 @@ def _has_fallback() -> bool:
 
 
 def _parse_blobs(document: bytes) -> list[Digest]:
-    """Return the blobs that a manifest names, at most `_MOST`; none if it cannot be read.
+    """Return the blobs that a manifest names, at most `_MAX_BLOBS`; none if it cannot be read.
 
     Layers that clients get from other hosts, and that no registry has, are left out.
     """
@@ -248,4 +256,4 @@ def _parse_blobs(document: bytes) -> list[Digest]:
         blobs = manifest.parse_descriptors(document).blobs
     except ValueError:
         return []
-    return list(dict.fromkeys(blob.digest for blob in blobs if not blob.is_foreign))[:_MOST]
+    return list(dict.fromkeys(blob.digest for blob in blobs if not blob.is_foreign))[:_MAX_BLOBS]

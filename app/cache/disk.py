@@ -20,11 +20,11 @@ _MOVERS: Final = 4
 """Threads of a worker. Writers may wait for other writers, and readers must not wait for them.
 Moving a whole layer may take a slow disk long, and grants must not wait for that."""
 
-_SILENCE: Final = 60.0
+_LOG_INTERVAL: Final = 60.0
 """Seconds in which trouble with the same errno is logged once."""
 
-Asked = ParamSpec("Asked")
-Given = TypeVar("Given")
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 
 class DiskExecutor:
@@ -41,8 +41,8 @@ class DiskExecutor:
         self._logged_at: dict[int | None, float] = {}
 
     def read(
-        self, work: Callable[Asked, Given], *args: Asked.args, **kwargs: Asked.kwargs
-    ) -> Given:
+        self, work: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs
+    ) -> Result:
         """Run `work` on the readers' threads; return and raise what it does.
 
         The store's lookups raise nothing: trouble with the disk is logged instead.
@@ -50,18 +50,18 @@ class DiskExecutor:
         return self._run(self._reading, lambda: work(*args, **kwargs))
 
     def write(
-        self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
+        self, work: Callable[Params, object], *args: Params.args, **kwargs: Params.kwargs
     ) -> bool:
         """Run `work`, which writes to the store; return False, and log why, on a StoreError."""
         return self._try_run(self._writing, lambda: work(*args, **kwargs))
 
     def move(
-        self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
+        self, work: Callable[Params, object], *args: Params.args, **kwargs: Params.kwargs
     ) -> bool:
         """Do as `write` does, for work that takes longer the larger a file is."""
         return self._try_run(self._moving, lambda: work(*args, **kwargs))
 
-    def write_or_raise(self, work: Callable[[], Given]) -> Given:
+    def write_or_raise(self, work: Callable[[], Result]) -> Result:
         """Run `work` on the writers' threads, where it may wait for other writers.
 
         Return and raise what it does.
@@ -69,7 +69,7 @@ class DiskExecutor:
         return self._run(self._writing, work)
 
     def move_or_raise(
-        self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
+        self, work: Callable[Params, object], *args: Params.args, **kwargs: Params.kwargs
     ) -> None:
         """Do as `move` does, but raise StoreError; the caller logs and counts it."""
         self._run(self._moving, lambda: work(*args, **kwargs))
@@ -86,22 +86,22 @@ class DiskExecutor:
             return False
         return True
 
-    def _run(self, threads: NativeThreadPool, work: Callable[[], Given]) -> Given:
+    def _run(self, threads: NativeThreadPool, work: Callable[[], Result]) -> Result:
         try:
-            return cast("Given", threads.submit(work).result())
+            return cast("Result", threads.submit(work).result())
         finally:
             # Native threads must not log: under gevent a logger's lock belongs to the event loop.
-            for trouble in self.blobs.survived_errors.drain():
-                self.log_failure(trouble)
-            if more := self.blobs.evicted_count - self._evicted_seen:
-                self._evicted_seen += more
-                self._observer.observe(Event.EVICTED, amount=more)
+            for error in self.blobs.survived_errors.drain():
+                self.log_failure(error)
+            if newly_evicted := self.blobs.evicted_count - self._evicted_seen:
+                self._evicted_seen += newly_evicted
+                self._observer.observe(Event.EVICTED, amount=newly_evicted)
 
     def log_failure(self, error: StoreError) -> None:
         """Count what went wrong, and log it unless the same was logged a moment ago."""
         self.count_failure(error)
         now = time.monotonic()
-        if now - self._logged_at.get(error.errno, -_SILENCE) >= _SILENCE:
+        if now - self._logged_at.get(error.errno, -_LOG_INTERVAL) >= _LOG_INTERVAL:
             self._logged_at[error.errno] = now
             logger.warning(
                 "Cache error; requests continue without the cache.",
@@ -122,20 +122,20 @@ _LARGEST_HOT: Final = 256 * 1024
 _MOST_HOT_BYTES: Final = 8 * 1024 * 1024
 """Limits of one map: entries, bytes of each, and bytes of all together."""
 
-Thing = TypeVar("Thing")
+Value = TypeVar("Value")
 
 Key = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _HotEntry(Generic[Thing]):
-    value: Thing
+class _HotEntry(Generic[Value]):
+    value: Value
     size: int
     version: Hashable
     expires_at: float
 
 
-class HotMap(Generic[Thing]):
+class HotMap(Generic[Value]):
     """Remembers results until any worker writes to the ledger, which may withdraw them.
 
     Reading the ledger's version needs neither the disk nor a thread.
@@ -143,20 +143,20 @@ class HotMap(Generic[Thing]):
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._entries: dict[Key, _HotEntry[Thing]] = {}
+        self._entries: dict[Key, _HotEntry[Value]] = {}
 
-    def get(self, key: Key) -> Thing | None:
+    def get(self, key: Key) -> Value | None:
         """Return the remembered value; None if it is too old or the ledger was written since."""
-        found = self._entries.get(key)
-        if found is None:
+        entry = self._entries.get(key)
+        if entry is None:
             return None
-        if self._ledger.now() >= found.expires_at or found.version != self._ledger.read_version():
+        if self._ledger.now() >= entry.expires_at or entry.version != self._ledger.read_version():
             self._entries.pop(key, None)
             return None
-        return found.value
+        return entry.value
 
     def put(
-        self, key: Key, thing: Thing, *, size: int, seconds_left: float, version: Hashable | None
+        self, key: Key, value: Value, *, size: int, seconds_left: float, version: Hashable | None
     ) -> None:
         """Remember a value; `version` is the ledger's before the lookup.
 
@@ -166,20 +166,24 @@ class HotMap(Generic[Thing]):
         if version is None or size > _LARGEST_HOT:
             return
         now = self._ledger.now()
-        kept = {one: found for one, found in list(self._entries.items()) if found.expires_at > now}
-        kept.pop(key, None)
-        kept[key] = _HotEntry(thing, size, version, now + min(seconds_left, _HOT_SECONDS))
+        entries = {
+            other_key: entry
+            for other_key, entry in list(self._entries.items())
+            if entry.expires_at > now
+        }
+        entries.pop(key, None)
+        entries[key] = _HotEntry(value, size, version, now + min(seconds_left, _HOT_SECONDS))
         # If two threads do this at the same time, an entry may be lost.
-        self._entries = dict(reversed(list(_take_fitting(reversed(kept.items())))))
+        self._entries = dict(reversed(list(_take_fitting(reversed(entries.items())))))
 
 
 def _take_fitting(
-    latest_first: Iterable[tuple[Key, _HotEntry[Thing]]],
-) -> Iterator[tuple[Key, _HotEntry[Thing]]]:
+    latest_first: Iterable[tuple[Key, _HotEntry[Value]]],
+) -> Iterator[tuple[Key, _HotEntry[Value]]]:
     """Yield the latest entries, as many as the limits allow."""
-    held = 0
-    for number, (key, found) in enumerate(latest_first):
-        held += found.size
-        if number == _MOST_HOT or held > _MOST_HOT_BYTES:
+    total_size = 0
+    for number, (key, entry) in enumerate(latest_first):
+        total_size += entry.size
+        if number == _MOST_HOT or total_size > _MOST_HOT_BYTES:
             return
-        yield key, found
+        yield key, entry

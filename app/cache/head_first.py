@@ -37,5 +37,5 @@ def find_refusal(reply: Reply, request: Request) -> Reply | None:
     document = error_document(code, f"the registry answered {reply.status}")
     fields = headers.without(reply.headers, "content-type", "content-encoding", "etag")
     fields.append(("Content-Type", "application/json"))
-    told = build_reply(reply.status, fields, json.dumps(document).encode())
-    return replace(told, challenges=reply.challenges)
+    answer = build_reply(reply.status, fields, json.dumps(document).encode())
+    return replace(answer, challenges=reply.challenges)

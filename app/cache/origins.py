@@ -20,11 +20,11 @@ from app.store.errors import StoreError
 
 _KIND: Final = "origin"
 
-_AGES: Final = 10.0 * 366 * 86400
+_NOTE_LIFETIME: Final = 10.0 * 366 * 86400
 """Seconds (ten years): notes are limited by their number, not by age. If a repository has lost its
 note, the registry is asked again."""
 
-_MOST: Final = 16
+_MAX_ORIGINS: Final = 16
 """Origins of one repository. If there are more, clients to whom rules apply get nothing of it from
 the cache."""
 
@@ -79,7 +79,7 @@ class OriginTracker:
         if not self._has_origins():
             return True
         origins = self._lookup_origins(name)
-        if origins is None or len(origins) > _MOST:
+        if origins is None or len(origins) > _MAX_ORIGINS:
             return False
         try:
             for origin in origins:
@@ -96,46 +96,48 @@ class OriginTracker:
         """
         if reply.is_error:
             return reply
-        led_to = frozenset(
+        origins = frozenset(
             f"{registry}/{repository}" for registry, repository in reply.redirect_targets
         )
         try:
-            if led_to or name in self._unwritten or (request.permit and self._has_origins()):
-                self._record(name, led_to)
+            if origins or name in self._unwritten or (request.permit and self._has_origins()):
+                self._record(name, origins)
         except BaseException:
             reply.close()
             raise
         return reply
 
-    def _record(self, name: RepositoryName, led_to: _Origins) -> None:
+    def _record(self, name: RepositoryName, origins: _Origins) -> None:
         """Record origins.
 
         Until they can be written, no worker serves this repository from the cache to clients to
         whom rules apply.
         """
-        led_to |= self._unwritten.get(name, frozenset())
-        known = self._lookup_origins(name)
-        is_known = known is not None and (led_to <= known or len(known) > _MOST)
+        origins |= self._unwritten.get(name, frozenset())
+        known_origins = self._lookup_origins(name)
+        is_known = known_origins is not None and (
+            origins <= known_origins or len(known_origins) > _MAX_ORIGINS
+        )
         if is_known and self._has_origins():
-            return self._clear_unwritten(name, led_to)
-        if self.disk.write(self._write, name, led_to):
-            return self._clear_unwritten(name, led_to)
-        if led_to:
-            self._unwritten[name] = led_to | self._unwritten.get(name, frozenset())
+            return self._clear_unwritten(name, origins)
+        if self.disk.write(self._write, name, origins):
+            return self._clear_unwritten(name, origins)
+        if origins:
+            self._unwritten[name] = origins | self._unwritten.get(name, frozenset())
             self.disk.ledger.flags.set_flag(self._build_flag(name))
         return None
 
-    def _write(self, name: RepositoryName, led_to: _Origins) -> None:
+    def _write(self, name: RepositoryName, origins: _Origins) -> None:
         ledger = self.disk.ledger
-        if led_to and ledger.notes.lookup(_KIND, self.registry) is None:
-            ledger.notes.record(_KIND, self.registry, "", _AGES)
-        ledger.tags.add_to_set(_KIND, self._build_key(name), led_to, _MOST, _AGES)
+        if origins and ledger.notes.lookup(_KIND, self.registry) is None:
+            ledger.notes.record(_KIND, self.registry, "", _NOTE_LIFETIME)
+        ledger.tags.add_to_set(_KIND, self._build_key(name), origins, _MAX_ORIGINS, _NOTE_LIFETIME)
 
-    def _clear_unwritten(self, name: RepositoryName, written: _Origins) -> None:
+    def _clear_unwritten(self, name: RepositoryName, written_origins: _Origins) -> None:
         """Remove from the unwritten origins those that are written now."""
-        left = self._unwritten.get(name, frozenset()) - written
-        if left:
-            self._unwritten[name] = left
+        remaining = self._unwritten.get(name, frozenset()) - written_origins
+        if remaining:
+            self._unwritten[name] = remaining
         elif self._unwritten.pop(name, None) is not None:
             self.disk.ledger.flags.clear_flag(self._build_flag(name))
 
@@ -154,11 +156,11 @@ class OriginTracker:
         if version is not None and self._none_as_of.get(self.registry) == version:
             return False
         try:
-            found = self.disk.read(self.disk.ledger.notes.lookup_prefix, _KIND, self.registry)
+            notes = self.disk.read(self.disk.ledger.notes.lookup_prefix, _KIND, self.registry)
         except StoreError as error:
             self.disk.log_failure(error)
             return False
-        if self.registry in found:
+        if self.registry in notes:
             return True
         if version is not None:
             self._none_as_of[self.registry] = version

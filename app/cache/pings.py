@@ -19,10 +19,10 @@ from app.source import Reply, Request, Source, build_reply
 
 _KIND: Final = "ping"
 
-_YOUNG: Final = 3600.0
+_REWRITE_INTERVAL: Final = 3600.0
 """Seconds in which an unchanged answer is not written again."""
 
-_LASTING: Final = frozenset({HTTPStatus.OK, HTTPStatus.UNAUTHORIZED})
+_LASTING_STATUSES: Final = frozenset({HTTPStatus.OK, HTTPStatus.UNAUTHORIZED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +74,23 @@ class PingCache:
 
     def _fetch(self, request: Request) -> Reply:
         reply = self._ping(request)
-        if reply.status in _LASTING:
+        if reply.status in _LASTING_STATUSES:
             self._record(reply)
         return reply
 
     def _record(self, reply: Reply) -> None:
-        told = [{"scheme": one.scheme, **_format_parameters(one)} for one in reply.challenges]
-        value = json.dumps({"status": int(reply.status), "challenges": told})
-        last = self.last_written.get(("",))
+        challenges = [
+            {"scheme": challenge.scheme, **_format_parameters(challenge)}
+            for challenge in reply.challenges
+        ]
+        value = json.dumps({"status": int(reply.status), "challenges": challenges})
+        previous = self.last_written.get(("",))
         now = time.monotonic()
-        if last is not None and last[0] == value and now - last[1] < _YOUNG:
+        if previous is not None and previous[0] == value and now - previous[1] < _REWRITE_INTERVAL:
             return
-        if self.disk.write(self.disk.ledger.notes.record, _KIND, self.registry, value, _YOUNG):
+        if self.disk.write(
+            self.disk.ledger.notes.record, _KIND, self.registry, value, _REWRITE_INTERVAL
+        ):
             self.last_written.put(("",), (value, now))
 
     def _lookup(self) -> Reply | None:
@@ -106,13 +111,13 @@ def _parse_reply(value: str) -> Reply | None:
     try:
         document = json.loads(value)
         status = int(document["status"])
-        challenges = [_parse_challenge(one) for one in document["challenges"]]
+        challenges = [_parse_challenge(challenge) for challenge in document["challenges"]]
     except (ValueError, KeyError, TypeError):
         return None
     reply = build_reply(status, [("Content-Type", "application/json")], b"{}")
     return replace(reply, challenges=challenges)
 
 
-def _parse_challenge(written: Mapping[str, Any]) -> Challenge:
-    parameters = {str(name): str(text) for name, text in written["parameters"].items()}
-    return Challenge(str(written["scheme"]), parameters)
+def _parse_challenge(document: Mapping[str, Any]) -> Challenge:
+    parameters = {str(name): str(text) for name, text in document["parameters"].items()}
+    return Challenge(str(document["scheme"]), parameters)

@@ -5,11 +5,11 @@ from typing import Final
 
 from app.spools.lead import UnreadLimits
 
-MARGIN: Final = 60.0
+TOKEN_EXPIRY_MARGIN: Final = 60.0
 """Seconds before its expiry from which a token is no longer given to new clients, since a pull
 takes time."""
 
-AHEAD: Final = 64 * 1024 * 1024
+MAX_DISTANCE_AHEAD: Final = 64 * 1024 * 1024
 """Bytes: a range that begins further ahead of a running fetch is requested from the registry."""
 
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024

@@ -40,7 +40,7 @@ from app.waiting import SingleFlight
 _PATIENCE: Final = 30.0
 """Seconds to wait for another request's fetch before fetching as well."""
 
-_ASKED: Final = frozenset({"miss"})
+_REGISTRY_OUTCOMES: Final = frozenset({"miss"})
 """Outcomes whose bytes came from the registry, so the access rules were applied on the way.
 
 "revalidated" is not one of them: a registry may answer HEADs itself, and redirect only GETs.
@@ -67,15 +67,17 @@ class CachedSource:
 
     def answer(self, operation: Operation, request: Request) -> Reply:
         """Return what the operation asks for, or the registry's refusal."""
-        caller, own = self.callers.identify(request)
+        caller, upstream_request = self.callers.identify(request)
         if operation.kind is Kind.PING:
-            return self.pings.serve_ping(caller, own)
-        reply, outcome = self._report_outcome(lambda: self._serve_permitted(caller, operation, own))
+            return self.pings.serve_ping(caller, upstream_request)
+        reply, outcome = self._report_outcome(
+            lambda: self._serve_permitted(caller, operation, upstream_request)
+        )
         if operation.kind is Kind.MANIFEST:
             if request.method == "GET" and not reply.is_error and outcome != "miss":
                 self.observer.observe(Event.PULL_SAVED)
             if self.confirmer is not None and outcome != cache_status.STALE:
-                self.confirmer.schedule(caller, operation.repository, own, reply)
+                self.confirmer.schedule(caller, operation.repository, upstream_request, reply)
         return reply
 
     def token(self, request: TokenRequest) -> Reply:
@@ -94,7 +96,7 @@ class CachedSource:
         reply = self._serve(caller, operation, request)
         if request.permit is None:
             return reply
-        was_asked = reply.is_error or cache_status.parse_outcome(reply) in _ASKED
+        was_asked = reply.is_error or cache_status.parse_outcome(reply) in _REGISTRY_OUTCOMES
         if was_asked or self.inner.is_allowed(operation, request):
             return reply
         reply.close()
@@ -128,7 +130,7 @@ class CachedSource:
         return reply, outcome
 
 
-_FRESH: Final = 5.0
+_STATE_LIFETIME: Final = 5.0
 """Seconds for which a `CacheState` is reused."""
 
 _REASONS: Final[Mapping[str, str]] = {
@@ -159,7 +161,7 @@ class Cache:
         The check writes to the store as keeping does, since only a write shows that a disk takes
         nothing more.
         """
-        if time.monotonic() - self._checked_at > _FRESH:
+        if time.monotonic() - self._checked_at > _STATE_LIFETIME:
             self._checked_at = time.monotonic()  # so that concurrent callers do not write too
             self._state = self._disk.write_or_raise(self._check_state)
         return self._state
@@ -191,11 +193,14 @@ class Cache:
         operator who looks at the metrics then must see why.
         """
         try:
-            shares = self._disk.read(self._disk.blobs.measure_usage).values()
+            usages = self._disk.read(self._disk.blobs.measure_usage).values()
         except StoreError as error:
             self._disk.count_failure(error)
         else:
-            self._last_usage = sum(one.entries for one in shares), sum(one.bytes for one in shares)
+            self._last_usage = (
+                sum(usage.entries for usage in usages),
+                sum(usage.bytes for usage in usages),
+            )
         return self._last_usage
 
     def wrap(
@@ -213,23 +218,23 @@ class Cache:
         name, disk, policy = registry.name, self._disk, self._policy
         inner = OriginTracker(name, inner, disk)
         callers = Callers(registry, self.storage.secret)
-        gate, away = Gate(name, disk, policy), StaleIfError(name, disk, inner.reach)
-        copies = CachedManifests(name, gate, disk)
-        fetching = ManifestFetcher(inner, gate, copies)
-        manifests = ManifestsByDigest(
+        gate, stale_if_error = Gate(name, disk, policy), StaleIfError(name, disk, inner.reach)
+        cached_manifests = CachedManifests(name, gate, disk)
+        fetcher = ManifestFetcher(inner, gate, cached_manifests)
+        manifests_by_digest = ManifestsByDigest(
             registry=name,
             gate=gate,
-            stale_if_error=away,
-            cached_manifests=copies,
-            fetcher=fetching,
+            stale_if_error=stale_if_error,
+            cached_manifests=cached_manifests,
+            fetcher=fetcher,
             single_flight=self._single_flight,
         )
-        tagged = ManifestsByTag(
+        manifests_by_tag = ManifestsByTag(
             registry=name,
             policy=policy,
-            stale_if_error=away,
-            cached_manifests=copies,
-            fetcher=fetching,
+            stale_if_error=stale_if_error,
+            cached_manifests=cached_manifests,
+            fetcher=fetcher,
             single_flight=self._single_flight,
             tags=TagTargets(name, disk),
         )
@@ -242,15 +247,15 @@ class Cache:
             single_flight=self._single_flight,
         )
         fetches = build_fetches(disk, self.storage.spools, name, policy.unread_limits)
-        blobs = BlobCache(inner, gate, away, fetches, policy)
-        confirming = None
+        blobs = BlobCache(inner, gate, stale_if_error, fetches, policy)
+        confirmer = None
         if background is not None:
-            confirming = MembershipConfirmer(
+            confirmer = MembershipConfirmer(
                 callers=callers,
                 gate=gate,
                 disk=disk,
-                away=away,
-                fetching=fetching,
+                stale_if_error=stale_if_error,
+                fetcher=fetcher,
                 blobs=blobs,
                 background=background,
             )
@@ -261,12 +266,17 @@ class Cache:
             # succeeds does not show that the registry is back.
             pings=PingCache(name, inner, disk, StaleIfError(name, disk, inner.reach), BoundedMap()),
             tokens=tokens,
-            manifests_by_digest=manifests,
-            manifests_by_tag=tagged,
+            manifests_by_digest=manifests_by_digest,
+            manifests_by_tag=manifests_by_tag,
             blobs=blobs,
-            confirmer=confirming,
+            confirmer=confirmer,
             lists=ListCache(
-                registry=name, inner=inner, policy=policy, gate=gate, disk=disk, stale_if_error=away
+                registry=name,
+                inner=inner,
+                policy=policy,
+                gate=gate,
+                disk=disk,
+                stale_if_error=stale_if_error,
             ),
             observer=observer,
         )

@@ -35,7 +35,7 @@ from app.source import Reply, Request
 
 logger = logging.getLogger(__name__)
 
-TOKENS_AWAY: Final = "token service away"
+TOKENS_OUTAGE_KIND: Final = "token service away"
 """The kind of the note that says that a registry's token service issues no tokens now."""
 
 _PAUSE: Final = 2.0
@@ -44,10 +44,10 @@ _PAUSE: Final = 2.0
 _PING_PAUSE: Final = 1.0
 """Seconds between two background pings that the circuit breaker refuses."""
 
-_PROBE: Final = 3.0
+_PROBE_LIMIT: Final = 3.0
 """Seconds that a probe has before another request may be the probe."""
 
-_LONG: Final = 30.0
+_OUTAGE_MEMORY: Final = 30.0
 """Seconds after a pause for which an outage is remembered. If no request comes for so long, nothing
 is known of a registry that was silent, and the next client waits for its answer."""
 
@@ -91,40 +91,40 @@ class StaleIfError:
         caller: Caller,
         name: str,
         request: Request,
-        question: Callable[[Request], Reply],
-        stale: Stale,
+        fetch: Callable[[Request], Reply],
+        serve_stale: Stale,
         *,
         lasting: bool = True,
     ) -> Reply:
-        """Return the registry's answer to `question`, or the stale one if it cannot be asked.
+        """Return the registry's answer to `fetch`, or the stale one if it cannot be asked.
 
         Without `lasting`, the content may have changed: a registry that answers anything, even
-        5xx, is asked for it each time. `question` receives the request with a `has_fallback` that
+        5xx, is asked for it each time. `fetch` receives the request with a `has_fallback` that
         tells whether a stale answer exists, so that the upstream need not try for long.
 
-        Raise the RegistryError of `question` if there is no stale answer, or if it does not mean
+        Raise the RegistryError of `fetch` if there is no stale answer, or if it does not mean
         that the registry is unreachable.
         """
         with self._acquire_turn(name if lasting else "") as may_ask:
-            if not may_ask and (kept := self._serve_stale(stale, None)):
-                return kept
-            asked = replace(request, has_fallback=lambda: _has_stale(stale))
-            return self._try_fetch(caller, name, lambda: question(asked), stale)
+            if not may_ask and (stale_reply := self._serve_stale(serve_stale, None)):
+                return stale_reply
+            upstream_request = replace(request, has_fallback=lambda: _has_stale(serve_stale))
+            return self._try_fetch(caller, name, lambda: fetch(upstream_request), serve_stale)
 
     def _try_fetch(
-        self, caller: Caller, name: str, question: Callable[[], Reply], stale: Stale
+        self, caller: Caller, name: str, fetch: Callable[[], Reply], serve_stale: Stale
     ) -> Reply:
         try:
-            reply = question()
+            reply = fetch()
         except RegistryError as error:
             self.record_failure(name, error)
-            if is_outage(error) and (kept := self._serve_stale(stale, None)):
-                return kept
+            if is_outage(error) and (stale_reply := self._serve_stale(serve_stale, None)):
+                return stale_reply
             raise
         if is_outage_status(reply.status):
-            return self._replace_failure(name, reply, stale)
+            return self._replace_failure(name, reply, serve_stale)
         if caller.has_stale_placeholder and reply.status == HTTPStatus.UNAUTHORIZED:
-            return self._replace_unauthorized(reply, stale)
+            return self._replace_unauthorized(reply, serve_stale)
         self._clear_outages(name)
         return reply
 
@@ -132,7 +132,9 @@ class StaleIfError:
         """Return whether the registry has recently failed, as a whole or for this repository."""
         outages = (self._outages.get((key,)) for key in ("", name))
         now = time.monotonic()
-        return any(one is not None and now < one.next_probe + _LONG for one in outages)
+        return any(
+            outage is not None and now < outage.next_probe + _OUTAGE_MEMORY for outage in outages
+        )
 
     def record_failure(self, name: str, failure: RegistryError | int) -> None:
         """Record a failure: a RegistryError, or the status of an answer.
@@ -145,9 +147,9 @@ class StaleIfError:
         elif is_outage_status(failure) and failure != HTTPStatus.TOO_MANY_REQUESTS:
             self._record_outage(name)
 
-    def _serve_stale(self, stale: Stale, status: int | None) -> Reply | None:
+    def _serve_stale(self, serve_stale: Stale, status: int | None) -> Reply | None:
         """Return the stale answer, and log its use; return None if nothing suitable is cached."""
-        reply = stale(status)
+        reply = serve_stale(status)
         if reply is not None:
             fields = {"registry": self._registry} | ({"status": status} if status else {})
             logger.warning("Serving stale content.", extra={"fields": fields})
@@ -163,20 +165,20 @@ class StaleIfError:
         """Record that the registry is unreachable, for all its repositories."""
         if isinstance(error, UpstreamDown):
             # The circuit breaker refused without asking, and lets a probe pass in time.
-            known = self._outages.get(("",))
-            silent = known is not None and known.is_silent
-            self._record_outage("", pause=_PING_PAUSE if silent else 0.0, silent=silent)
+            outage = self._outages.get(("",))
+            is_silent = outage is not None and outage.is_silent
+            self._record_outage("", pause=_PING_PAUSE if is_silent else 0.0, silent=is_silent)
         else:
             self._record_outage("", silent=isinstance(error, UpstreamTimeout | UpstreamUnresolved))
 
-    def _replace_failure(self, name: str, reply: Reply, stale: Stale) -> Reply:
+    def _replace_failure(self, name: str, reply: Reply, serve_stale: Stale) -> Reply:
         self.record_failure(name, reply.status)
-        if kept := self._serve_stale(stale, reply.status):
+        if stale_reply := self._serve_stale(serve_stale, reply.status):
             reply.close()
-            return kept
+            return stale_reply
         return _replace_status(reply)
 
-    def _replace_unauthorized(self, reply: Reply, stale: Stale) -> Reply:
+    def _replace_unauthorized(self, reply: Reply, serve_stale: Stale) -> Reply:
         """Return the answer that replaces a 401 to a client with a placeholder token.
 
         The placeholder is no secret, so the token alone proves nothing. The 401 stands, unless the
@@ -187,8 +189,10 @@ class StaleIfError:
         if status is None:
             return reply
         reply.close()
-        if kept := self._serve_stale(stale, int(status) if status.isdecimal() else None):
-            return kept
+        if stale_reply := self._serve_stale(
+            serve_stale, int(status) if status.isdecimal() else None
+        ):
+            return stale_reply
         if status == str(int(HTTPStatus.TOO_MANY_REQUESTS)):
             raise TooManyRequests
         message = "the registry's token service does not answer"
@@ -199,7 +203,7 @@ class StaleIfError:
 
         None if no recent failure of the token service is known.
         """
-        note = self._disk.read(self._disk.ledger.notes.lookup, TOKENS_AWAY, self._registry)
+        note = self._disk.read(self._disk.ledger.notes.lookup, TOKENS_OUTAGE_KIND, self._registry)
         return note.value if note is not None and note.seconds_left > 0 else None
 
     @contextmanager
@@ -208,29 +212,31 @@ class StaleIfError:
 
         Do not ask just after a failure, or while another request probes.
         """
-        may_ask, probed = self._try_acquire_turn(name)
+        may_ask, outages = self._try_acquire_turn(name)
         try:
             yield may_ask
         finally:
-            _end_probe(probed)
+            _end_probe(outages)
 
     def _try_acquire_turn(self, name: str) -> tuple[bool, Sequence[_Outage]]:
         """Return whether to ask, and the outages that this request then probes."""
         now = time.monotonic()
         with self._lock:
-            outages = [one for key in {"", name} if (one := self._outages.get((key,)))]
-            if any(now < one.next_probe for one in outages):
+            outages = [outage for key in {"", name} if (outage := self._outages.get((key,)))]
+            if any(now < outage.next_probe for outage in outages):
                 return False, ()
-            silent = any(one.is_silent and now < one.next_probe + _LONG for one in outages)
-            for one in outages:
-                one.next_probe = now + _PROBE
-        if silent:
+            is_silent = any(
+                outage.is_silent and now < outage.next_probe + _OUTAGE_MEMORY for outage in outages
+            )
+            for outage in outages:
+                outage.next_probe = now + _PROBE_LIMIT
+        if is_silent:
             if not self._background.submit(partial(self._probe, outages)):
                 _end_probe(outages)  # the next request tries again
             return False, ()
         return True, outages
 
-    def _probe(self, probed: Sequence[_Outage]) -> None:
+    def _probe(self, outages: Sequence[_Outage]) -> None:
         """Probe the registry with a ping, in a thread for which no client waits."""
         try:
             self._reach()
@@ -238,7 +244,7 @@ class StaleIfError:
         except RegistryError as error:
             self._record_unreachable(error)
         finally:
-            _end_probe(probed)
+            _end_probe(outages)
 
     def _record_outage(self, key: str, *, pause: float = _PAUSE, silent: bool = False) -> None:
         self._outages.put((key,), _Outage(time.monotonic() + pause, silent))
@@ -248,18 +254,18 @@ class StaleIfError:
             self._outages.forget((key,))
 
 
-def _end_probe(probed: Sequence[_Outage]) -> None:
+def _end_probe(outages: Sequence[_Outage]) -> None:
     """Let the next request probe at once, in case this probe decided nothing.
 
     A probe that failed has recorded a new outage in place of these.
     """
-    for outage in probed:
+    for outage in outages:
         outage.next_probe = time.monotonic()
 
 
-def _has_stale(stale: Stale) -> bool:
+def _has_stale(serve_stale: Stale) -> bool:
     """Return whether a stale answer exists."""
-    reply = stale(None)
+    reply = serve_stale(None)
     if reply is not None:
         reply.close()
     return reply is not None
@@ -282,8 +288,8 @@ def is_outage(error: RegistryError) -> bool:
     """
     if isinstance(error, AccountRefused):
         return False
-    failed = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return failed or isinstance(error, TooManyRequests)
+    is_server_error = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return is_server_error or isinstance(error, TooManyRequests)
 
 
 def is_outage_status(status: int) -> bool:
@@ -294,5 +300,5 @@ def is_outage_status(status: int) -> bool:
     """
     if status == HTTPStatus.NOT_IMPLEMENTED:
         return False
-    too_many = status == HTTPStatus.TOO_MANY_REQUESTS
-    return too_many or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    is_too_many = status == HTTPStatus.TOO_MANY_REQUESTS
+    return is_too_many or status >= HTTPStatus.INTERNAL_SERVER_ERROR

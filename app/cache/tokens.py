@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from app.cache import cache_status
 from app.cache.authz import callers
-from app.cache.authz.callers import UNKNOWN_TOKEN, Callers, parse_lifetime
+from app.cache.authz.callers import DEFAULT_TOKEN_LIFETIME, Callers, parse_lifetime
 from app.cache.authz.gate import Gate
 from app.cache.disk import DiskExecutor
-from app.cache.policy import MARGIN
-from app.cache.stale import TOKENS_AWAY, is_outage, is_outage_status
+from app.cache.policy import TOKEN_EXPIRY_MARGIN
+from app.cache.stale import TOKENS_OUTAGE_KIND, is_outage, is_outage_status
 from app.oci import documents, headers, tokens
 from app.oci.errors import (
     NameInvalid,
@@ -29,19 +29,19 @@ from app.source import Reply, Source, TokenRequest, build_reply, do_nothing
 from app.store.ledger import Note
 from app.waiting import SingleFlight
 
-_SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
+_ANONYMOUS_PARAMETERS: Final = frozenset({"scope", "client_id"})
 """Parameters of a token request that are not credentials; any other may be."""
 
-_MOST_SCOPES: Final = 16
-_LONGEST_SCOPES: Final = 4 * 1024
-_LONGEST_TOKEN: Final = 16 * 1024
+_MAX_SCOPES: Final = 16
+_MAX_SCOPES_LENGTH: Final = 4 * 1024
+_MAX_TOKEN_LENGTH: Final = 16 * 1024
 """Limits for a token that is shared: number of scopes, characters of all scopes and of the token.
 
 A client asks for two or three scopes; anonymous tokens have some 2,500 characters. A token beyond
 these limits is requested each time.
 """
 
-_AWAY: Final = 120.0
+_FAILURE_LIFETIME: Final = 120.0
 """Seconds for which a failure of the token service counts."""
 
 _PAUSE: Final = 2.0
@@ -55,9 +55,9 @@ _SILENT: Final = "silent"
 
 _TOO_MANY: Final = str(int(HTTPStatus.TOO_MANY_REQUESTS))
 
-_LONGEST: Final = 10**9
+_MAX_EXPIRES_IN: Final = 10**9
 
-_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_REFUSAL_STATUSES: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,54 +86,58 @@ class TokenCache:
         key = self.callers.hash_secret(f"token for {' '.join(scopes)}")
         if reply := self._serve_shared(key):
             return reply
-        with self.single_flight.lead(f"{self.registry} {key}", request.client) as leads:
-            if not leads and (reply := self._serve_shared(key)):
+        with self.single_flight.lead(f"{self.registry} {key}", request.client) as is_leader:
+            if not is_leader and (reply := self._serve_shared(key)):
                 return reply
             return self._fetch(request, key, scopes)
 
     def _serve_shared(self, key: str) -> Reply | None:
-        note = self.disk.read(self.disk.ledger.tokens.lookup, callers.SHARED, key)
+        note = self.disk.read(self.disk.ledger.tokens.lookup, callers.SHARED_TOKENS_KIND, key)
         if note is None or note.seconds_left <= 0:
             return None
-        return _build_token_reply(note.value, note.seconds_left + MARGIN)
+        return _build_token_reply(note.value, note.seconds_left + TOKEN_EXPIRY_MARGIN)
 
     def _fetch(self, request: TokenRequest, key: str, scopes: Sequence[str]) -> Reply:
         status = self._lookup_recent_failure()
         if status is not None and (reply := self._serve_placeholder(scopes, status)):
             return reply
-        began = time.monotonic()
-        plain = replace(
+        started_at = time.monotonic()
+        upstream_request = replace(
             request,
             headers=headers.filter_redirect_headers(request.headers),
             has_fallback=lambda: self._is_public(scopes),
         )
         try:
-            reply = self.inner.token(plain)
+            reply = self.inner.token(upstream_request)
         except RegistryError as error:
             if is_outage(error) and (
-                stand_in := self._serve_placeholder(scopes, _classify_failure(error))
+                placeholder := self._serve_placeholder(scopes, _classify_failure(error))
             ):
-                return stand_in
+                return placeholder
             raise
         if is_outage_status(reply.status) and (
-            stand_in := self._serve_placeholder(scopes, str(reply.status))
+            placeholder := self._serve_placeholder(scopes, str(reply.status))
         ):
             reply.close()
-            return stand_in
-        return cache_status.mark_reply(self._record_answer(reply, key, scopes, began), [])
+            return placeholder
+        return cache_status.mark_reply(self._record_answer(reply, key, scopes, started_at), [])
 
-    def _record_answer(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
+    def _record_answer(
+        self, reply: Reply, key: str, scopes: Sequence[str], started_at: float
+    ) -> Reply:
         if reply.status == HTTPStatus.OK:
-            if len(scopes) > _MOST_SCOPES or len("".join(scopes)) > _LONGEST_SCOPES:
+            if len(scopes) > _MAX_SCOPES or len("".join(scopes)) > _MAX_SCOPES_LENGTH:
                 return reply
-            return self._record_token(reply, key, scopes, began)
-        if reply.status in _REFUSED:
+            return self._record_token(reply, key, scopes, started_at)
+        if reply.status in _REFUSAL_STATUSES:
             # A token service refuses a request as a whole, without saying which scope was wrong.
             for name in _parse_repositories(scopes) if _is_single_pull(scopes) else []:
                 self.gate.record_anonymous_refusal(name)
         return reply
 
-    def _record_token(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
+    def _record_token(
+        self, reply: Reply, key: str, scopes: Sequence[str], started_at: float
+    ) -> Reply:
         """Remember the token of an answer, and that it is an anonymous one."""
         try:
             content = reply.read()
@@ -141,7 +145,7 @@ class TokenCache:
             reply.close()
         reply = replace(reply, body=content, close=do_nothing)
         document = documents.parse_object_or_empty(content)
-        lifetime = _parse_lifetime(document) - (time.monotonic() - began)
+        lifetime = _parse_lifetime(document) - (time.monotonic() - started_at)
         for token in _parse_tokens(document):
             caller = self.callers.hash_bearer(token)
             self.disk.write(
@@ -152,16 +156,16 @@ class TokenCache:
                 key,
                 max(lifetime, 0.0),
             )
-            if lifetime > MARGIN:
+            if lifetime > TOKEN_EXPIRY_MARGIN:
                 self.disk.write(
                     self.disk.ledger.tokens.record,
-                    callers.SHARED,
+                    callers.SHARED_TOKENS_KIND,
                     key,
                     token,
-                    lifetime - MARGIN,
+                    lifetime - TOKEN_EXPIRY_MARGIN,
                 )
         if self._lookup_failure() is not None:
-            self.disk.write(self.disk.ledger.notes.delete, TOKENS_AWAY, self.registry)
+            self.disk.write(self.disk.ledger.notes.delete, TOKENS_OUTAGE_KIND, self.registry)
         return reply
 
     def _lookup_recent_failure(self) -> str | None:
@@ -176,7 +180,7 @@ class TokenCache:
         return note.value if note.age < pause else None
 
     def _lookup_failure(self) -> Note | None:
-        note = self.disk.read(self.disk.ledger.notes.lookup, TOKENS_AWAY, self.registry)
+        note = self.disk.read(self.disk.ledger.notes.lookup, TOKENS_OUTAGE_KIND, self.registry)
         return None if note is None or note.seconds_left <= 0 else note
 
     def _serve_placeholder(self, scopes: Sequence[str], status: str) -> Reply | None:
@@ -185,8 +189,10 @@ class TokenCache:
             return None
         if self._lookup_recent_failure() is None:
             notes = self.disk.ledger.notes
-            self.disk.write(notes.record, TOKENS_AWAY, self.registry, status, _AWAY)
-        return _build_token_reply(tokens.STALE_PLACEHOLDER, UNKNOWN_TOKEN)
+            self.disk.write(
+                notes.record, TOKENS_OUTAGE_KIND, self.registry, status, _FAILURE_LIFETIME
+            )
+        return _build_token_reply(tokens.STALE_PLACEHOLDER, DEFAULT_TOKEN_LIFETIME)
 
     def _is_public(self, scopes: Sequence[str]) -> bool:
         return any(self.gate.was_public(name) for name in _parse_repositories(scopes))
@@ -201,9 +207,9 @@ def _classify_failure(error: RegistryError) -> str:
 
 def is_anonymous(request: TokenRequest) -> bool:
     """Return whether a token request has nothing that could be credentials."""
-    said = {name for name, _ in request.parameters}
-    shown = headers.get_first(request.headers, "authorization")
-    return request.method == "GET" and not shown and said <= _SAID_BY_NOBODY
+    names = {name for name, _ in request.parameters}
+    authorization = headers.get_first(request.headers, "authorization")
+    return request.method == "GET" and not authorization and names <= _ANONYMOUS_PARAMETERS
 
 
 def _parse_scopes(request: TokenRequest) -> list[str]:
@@ -214,43 +220,47 @@ def _parse_scopes(request: TokenRequest) -> list[str]:
 
 def _parse_repositories(scopes: Sequence[str]) -> list[RepositoryName]:
     """Return the repositories that the scopes name; scopes that cannot be read are left out."""
-    found = []
+    repositories = []
     for text in scopes:
         scope = Scope.parse(text)
         if scope is not None and scope.is_repository:
             with suppress(NameInvalid):
-                found.append(RepositoryName.parse(scope.name))
-    return found
+                repositories.append(RepositoryName.parse(scope.name))
+    return repositories
 
 
 def _is_single_pull(scopes: Sequence[str]) -> bool:
     """Return whether the scopes only ask to pull from one repository."""
-    parsed = [Scope.parse(text) for text in scopes]
-    return [scope and scope.actions for scope in parsed] == [Action.PULL]
+    parsed_scopes = [Scope.parse(text) for text in scopes]
+    return [scope and scope.actions for scope in parsed_scopes] == [Action.PULL]
 
 
-def _build_token_reply(token: str, left: float) -> Reply:
+def _build_token_reply(token: str, seconds_left: float) -> Reply:
     fields = [("Content-Type", "application/json"), cache_status.PRIVATE]
-    return build_reply(HTTPStatus.OK, fields, tokens.build_answer(token, left))
+    return build_reply(HTTPStatus.OK, fields, tokens.build_answer(token, seconds_left))
 
 
 def _parse_tokens(document: dict[str, Any]) -> list[str]:
-    is_nothing = tokens.is_placeholder
+    is_placeholder = tokens.is_placeholder
     return [
         token
         for token in tokens.list_tokens(document)
-        if len(token) <= _LONGEST_TOKEN and not is_nothing(f"Bearer {token}")
+        if len(token) <= _MAX_TOKEN_LENGTH and not is_placeholder(f"Bearer {token}")
     ]
 
 
 def _parse_lifetime(document: dict[str, Any]) -> float:
     """Return for how many seconds a response's token is valid: the shortest time it states."""
-    told = document.get("expires_in")
-    lives = [UNKNOWN_TOKEN]
-    if isinstance(told, int | float) and 0 < told < _LONGEST and not isinstance(told, bool):
-        lives = [float(told)]
+    expires_in = document.get("expires_in")
+    lifetimes = [DEFAULT_TOKEN_LIFETIME]
+    if (
+        isinstance(expires_in, int | float)
+        and 0 < expires_in < _MAX_EXPIRES_IN
+        and not isinstance(expires_in, bool)
+    ):
+        lifetimes = [float(expires_in)]
     with suppress(ValueError, TypeError, KeyError):
         age = datetime.now(UTC) - datetime.fromisoformat(document["issued_at"])
-        lives.append(lives[0] - max(age.total_seconds(), 0.0))
-    claimed = [parse_lifetime(token) for token in _parse_tokens(document)]
-    return min(lives + [one for one in claimed if one is not None])
+        lifetimes.append(lifetimes[0] - max(age.total_seconds(), 0.0))
+    claimed_lifetimes = [parse_lifetime(token) for token in _parse_tokens(document)]
+    return min(lifetimes + [lifetime for lifetime in claimed_lifetimes if lifetime is not None])

@@ -15,7 +15,7 @@ from app.cli import context
 from app.cli.images import Image, parse_images
 from app.oci.reference import Tag
 
-_LATEST: Final = Tag("latest")
+_DEFAULT_TAG: Final = Tag("latest")
 """The tag that clients pull if an image name has neither a tag nor a digest."""
 
 
@@ -41,55 +41,59 @@ def check(*, network: str | None, user: str, image: str) -> None:
 
     The exit status is 1 if the client may not pull it, or only from a part of the network.
     """
-    (meant,) = parse_images([image], context.get_cli_context().registries)
+    (wanted,) = parse_images([image], context.get_cli_context().registries)
     if network is None:
-        found = [("", _build_verdict(meant, ClientIdentity("", is_known=False, user=user)))]
+        verdicts = [("", _build_verdict(wanted, ClientIdentity("", is_known=False, user=user)))]
     else:
-        found = list(_merge_ranges(meant, network, user))
-    whom = f"{meant.repository} of {meant.registry}, for {network or 'an unknown address'}"
-    if len(found) == 1:
-        click.echo("\n".join([whom, *found[0][1].lines]))
+        verdicts = list(_merge_ranges(wanted, network, user))
+    subject = f"{wanted.repository} of {wanted.registry}, for {network or 'an unknown address'}"
+    if len(verdicts) == 1:
+        click.echo("\n".join([subject, *verdicts[0][1].lines]))
     else:
-        click.echo(f"{whom}, by address")
-        for where, verdict in found:
-            click.echo("\n  ".join([f"{where}:", *verdict.lines]))
-    if not all(verdict.allowed for _, verdict in found):
+        click.echo(f"{subject}, by address")
+        for addresses, verdict in verdicts:
+            click.echo("\n  ".join([f"{addresses}:", *verdict.lines]))
+    if not all(verdict.allowed for _, verdict in verdicts):
         raise SystemExit(1)
 
 
 def _merge_ranges(image: Image, network: str, user: str) -> Iterator[tuple[str, _Verdict]]:
     """Yield the address ranges of a network with their verdicts; neighbouring ranges differ."""
-    for verdict, alike in groupby(_decide_ranges(image, network, user), key=itemgetter(0)):
-        spans = list(alike)
-        first, last = spans[0][1], spans[-1][2]
+    for verdict, group in groupby(_decide_ranges(image, network, user), key=itemgetter(0)):
+        ranges = list(group)
+        first, last = ranges[0][1], ranges[-1][2]
         yield str(first) if first == last else f"{first} to {last}", verdict
 
 
 def _decide_ranges(
     image: Image, network: str, user: str
 ) -> Iterator[tuple[_Verdict, Address, Address]]:
-    there = context.get_cli_context()
+    cli_context = context.get_cli_context()
     try:
-        whole = parse_network(network)
+        whole_network = parse_network(network)
     except ValueError as error:
         message = (
             f"--network: {network} is not an address or a network, like 10.0.0.7 or 10.0.0.0/8"
         )
         raise click.UsageError(message) from error
-    for first, last in partition(whole, (*there.lists.networks, *there.rules.networks)):
+    for first, last in partition(
+        whole_network, (*cli_context.lists.networks, *cli_context.rules.networks)
+    ):
         yield _build_verdict(image, ClientIdentity(str(first), user=user)), first, last
 
 
 def _build_verdict(image: Image, client: ClientIdentity) -> _Verdict:
     if not context.get_cli_context().lists.is_admitted(client.address):
-        told = "denied by the lists of networks: only /health is answered"
-        return _Verdict(allowed=False, lines=(told,))
-    if told := _find_login_fault(client.user):
-        return _Verdict(allowed=False, lines=(told,))
+        reason = "denied by the lists of networks: only /health is answered"
+        return _Verdict(allowed=False, lines=(reason,))
+    if reason := _find_login_fault(client.user):
+        return _Verdict(allowed=False, lines=(reason,))
     decisions = list(_decide_requests(image, client))
     return _Verdict(
         allowed=all(decision.allowed for _, decision in decisions),
-        lines=tuple(f"{about}: {_format_decision(decision)}" for about, decision in decisions),
+        lines=tuple(
+            f"{description}: {_format_decision(decision)}" for description, decision in decisions
+        ),
     )
 
 
@@ -105,29 +109,31 @@ def _find_login_fault(user: str) -> str:
 
 def _decide_requests(image: Image, client: ClientIdentity) -> Iterator[tuple[str, Decision]]:
     """Yield the decision for each kind of request that a pull makes, with its description."""
-    there = context.get_cli_context()
-    (registry,) = (row for row in there.registries.rows if row.name == image.registry)
-    asked = AccessRequest(registry=registry, repository=image.repository, client=client)
-    reference = image.reference or _LATEST
+    cli_context = context.get_cli_context()
+    (registry,) = (row for row in cli_context.registries.rows if row.name == image.registry)
+    request = AccessRequest(registry=registry, repository=image.repository, client=client)
+    reference = image.reference or _DEFAULT_TAG
     if isinstance(reference, Tag):
-        by_tag = asked._replace(tag=reference)
-        yield f"the manifest by the tag {reference}", there.rules.decide(by_tag)
-    elif there.rules.has_digests:
-        by_digest = asked._replace(digests=frozenset({reference}))
-        yield "the manifest by this digest", there.rules.decide(by_digest)
-    yield "other requests by digest, and lists", there.rules.decide(asked)
+        by_tag = request._replace(tag=reference)
+        yield f"the manifest by the tag {reference}", cli_context.rules.decide(by_tag)
+    elif cli_context.rules.has_digests:
+        by_digest = request._replace(digests=frozenset({reference}))
+        yield "the manifest by this digest", cli_context.rules.decide(by_digest)
+    yield "other requests by digest, and lists", cli_context.rules.decide(request)
 
 
 def _format_decision(decision: Decision) -> str:
-    word = "allowed" if decision.allowed else "denied"
+    outcome = "allowed" if decision.allowed else "denied"
     if decision.rule is None:
-        told = f"{word}, because no rule matches"
+        text = f"{outcome}, because no rule matches"
     elif decision.allowed and decision.rule.condition:
-        told = f"{word} by rule {decision.rule.number}, if it is an image {decision.rule.condition}"
+        text = (
+            f"{outcome} by rule {decision.rule.number}, if it is an image {decision.rule.condition}"
+        )
     else:
         reason = "" if decision.allowed else f": {decision.message}"
-        told = f"{word} by rule {decision.rule.number}{reason}"
-    return f"{told}, unless an earlier rule names its digest" if decision.is_provisional else told
+        text = f"{outcome} by rule {decision.rule.number}{reason}"
+    return f"{text}, unless an earlier rule names its digest" if decision.is_provisional else text
 
 
 # The group `flask access`.

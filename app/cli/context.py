@@ -18,7 +18,7 @@ from app.registries import Registries
 from app.source import Source
 from app.store.errors import StoreError
 
-_KEY: Final = "docxy.cli"
+_EXTENSION_KEY: Final = "docxy.cli"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +37,12 @@ class CliContext:
 
     def install(self, app: Flask) -> None:
         """Make this available to the commands of an application."""
-        app.extensions[_KEY] = self
+        app.extensions[_EXTENSION_KEY] = self
 
 
 def get_cli_context() -> CliContext:
     """Return the CliContext that create_app has installed in the current application."""
-    return cast("CliContext", current_app.extensions[_KEY])
+    return cast("CliContext", current_app.extensions[_EXTENSION_KEY])
 
 
 @contextmanager
@@ -62,8 +62,8 @@ def open_cache() -> Iterator[Cache]:
         raise click.ClickException(str(error)) from error
     finally:
         cache.storage.close()
-        for trouble in cache.storage.blobs.survived_errors.drain():
-            click.echo(f"Warning: {trouble}", err=True)
+        for error_text in cache.storage.blobs.survived_errors.drain():
+            click.echo(f"Warning: {error_text}", err=True)
 
 
 def check_owner(directory: Path, owner: int | None) -> None:
@@ -72,15 +72,15 @@ def check_owner(directory: Path, owner: int | None) -> None:
     `owner` is the UID of the owner of its content; None if it has none. Above all this refuses
     root: the workers could neither read nor delete the files it creates.
     """
-    us = os.geteuid()
-    if owner is None and us == 0:
+    current_user = os.geteuid()
+    if owner is None and current_user == 0:
         owner = _get_owner(directory)
         if owner is None:
             message = f"{directory} does not exist yet: start Docxy, or run this as its user"
             raise click.ClickException(message)
-    if owner not in {None, us}:
+    if owner not in {None, current_user}:
         message = (
-            f"{directory} belongs to user {owner}, and this command runs as user {us}: "
+            f"{directory} belongs to user {owner}, and this command runs as user {current_user}: "
             f"run it as user {owner}"
         )
         raise click.ClickException(message)

@@ -25,15 +25,15 @@ class Image:
 
 def parse_images(texts: Iterable[str], registries: Registries) -> list[Image]:
     """Return the images that the texts name, without duplicates; raise UsageError if one fails."""
-    found: dict[tuple[str, str, Reference | None], Image] = {}
+    images: dict[tuple[str, str, Reference | None], Image] = {}
     for text in texts:
         try:
             image = parse_image(text, registries)
         except RegistryError as error:
             message = f"{text}: {error}"
             raise click.UsageError(message) from error
-        found.setdefault((image.registry, image.repository, image.reference), image)
-    return list(found.values())
+        images.setdefault((image.registry, image.repository, image.reference), image)
+    return list(images.values())
 
 
 def parse_image(text: str, registries: Registries) -> Image:
@@ -42,18 +42,18 @@ def parse_image(text: str, registries: Registries) -> Image:
     If the text has both a tag and a digest, the digest is used, as clients do. Raise
     RegistryError if the text is not a valid name or its registry is not served.
     """
-    named, at, digest = text.partition("@")
-    path, slash, last = named.rpartition("/")
+    name, at_sign, digest = text.partition("@")
+    path, slash, last = name.rpartition("/")
     last, colon, tag = last.partition(":")
     reference: Reference | None = Tag.parse(tag) if colon else None
-    if at:
+    if at_sign:
         reference = Digest.parse(digest)
     address = _resolve(f"{path}{slash}{last}", registries)
     return Image(address.registry.name, address.repository, reference, text)
 
 
 def _resolve(name: str, registries: Registries) -> RepositoryAddress:
-    first, slash, rest = name.partition("/")
-    if slash and ":" in first:  # repository names have no colon, so this is a registry's name
-        return registries.resolve(RepositoryName.parse(rest), ns=first, host="")
+    prefix, slash, remainder = name.partition("/")
+    if slash and ":" in prefix:  # repository names have no colon, so this is a registry's name
+        return registries.resolve(RepositoryName.parse(remainder), ns=prefix, host="")
     return registries.resolve(RepositoryName.parse(name), ns=None, host="")

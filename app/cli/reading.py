@@ -15,7 +15,7 @@ from app.source import Reply, Request, Source, TokenRequest
 from app.store.storage import Storage
 
 _ACCEPT: Final[Headers] = [("Accept", ", ".join((*manifest.INDEXES, *manifest.MANIFESTS)))]
-_LONGEST_ANSWER: Final = 1024 * 1024
+_MAX_TOKEN_RESPONSE: Final = 1024 * 1024
 
 
 class ReadError(Exception):
@@ -68,11 +68,11 @@ class RepositoryReader:
 
     def _fetch(self, operation: Operation, method: str) -> Reply:
         self._ping_once()
-        used = self._authorization
-        reply = self._source.answer(operation, self._build_request(method, used))
+        authorization = self._authorization
+        reply = self._source.answer(operation, self._build_request(method, authorization))
         if reply.status == HTTPStatus.UNAUTHORIZED and _wants_token(reply):
             reply.close()
-            request = self._build_request(method, self._renew_token(used))
+            request = self._build_request(method, self._renew_token(authorization))
             reply = self._source.answer(operation, request)
         if reply.is_error:
             with closing(reply):
@@ -102,24 +102,26 @@ class RepositoryReader:
                     self._authorization = self._fetch_token()
             self._has_pinged = True
 
-    def _renew_token(self, refused: str) -> str:
+    def _renew_token(self, refused_authorization: str) -> str:
         with self._lock:
-            if self._authorization == refused:  # otherwise another thread has renewed it
+            if (
+                self._authorization == refused_authorization
+            ):  # otherwise another thread has renewed it
                 self._authorization = self._fetch_token()
             return self._authorization
 
     def _fetch_token(self) -> str:
         scope = str(Scope.of_repository(self._name))
-        asked = TokenRequest(method="GET", parameters=[("scope", scope)], client=self._operator)
-        with closing(self._source.token(asked)) as reply:
+        request = TokenRequest(method="GET", parameters=[("scope", scope)], client=self._operator)
+        with closing(self._source.token(request)) as reply:
             if reply.is_error:
                 raise _build_error(reply)
-            return f"Bearer {_parse_token(read_body(reply, _LONGEST_ANSWER))}"
+            return f"Bearer {_parse_token(read_body(reply, _MAX_TOKEN_RESPONSE))}"
 
 
-def read_body(reply: Reply, most: int) -> bytes:
-    """Return the body of a reply; raise ReadError if it is longer than `most` bytes."""
-    data = documents.read_up_to(reply.chunks(), most)
+def read_body(reply: Reply, limit: int) -> bytes:
+    """Return the body of a reply; raise ReadError if it is longer than `limit` bytes."""
+    data = documents.read_up_to(reply.chunks(), limit)
     if data is None:
         message = "the answer is too long"
         raise ReadError(message)
@@ -149,14 +151,14 @@ def _build_error(reply: Reply) -> ReadError:
 
 # Checking that content read through the cache was stored.
 
-_PATIENCE: Final = 5.0
-_SLOWEST: Final = 20 * 1024 * 1024
+_BASE_TIMEOUT: Final = 5.0
+_MIN_STORE_RATE: Final = 20 * 1024 * 1024
 """Content must be stored within 5 seconds, plus one second for each 20 MiB.
 
 It reaches the disk and gets its name only after its last byte was read.
 """
 
-_PAUSE: Final = 0.02
+_POLL_INTERVAL: Final = 0.02
 
 
 def is_kept(storage: Storage, image: Image, digest: Digest) -> bool:
@@ -170,9 +172,9 @@ def wait_until_kept(storage: Storage, image: Image, digest: Digest, size: int) -
 
     Raise ReadError if it is not after 5 seconds, plus one for each 20 MiB.
     """
-    given_up = time.monotonic() + _PATIENCE + size / _SLOWEST
+    deadline = time.monotonic() + _BASE_TIMEOUT + size / _MIN_STORE_RATE
     while not is_kept(storage, image, digest):
-        if time.monotonic() > given_up:
+        if time.monotonic() > deadline:
             message = "it was fetched, but is not in the cache; check whether the disk is full"
             raise ReadError(message)
-        time.sleep(_PAUSE)
+        time.sleep(_POLL_INTERVAL)

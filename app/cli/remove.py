@@ -19,7 +19,7 @@ from app.store.storage import Storage
 
 # Finding the content that only one image of its repository needs.
 
-_DOCUMENTS: Final = frozenset((*manifest.INDEXES, *manifest.MANIFESTS))
+_MANIFEST_TYPES: Final = frozenset((*manifest.INDEXES, *manifest.MANIFESTS))
 
 ManifestReferences = Mapping[Digest, frozenset[Digest]]
 """The digests that each manifest of a repository names."""
@@ -36,46 +36,52 @@ def remove_image(storage: Storage, image: Image) -> int:
         lists.forget_lists(storage.ledger, image.registry, image.repository)
         return storage.admin.remove_repository(image.registry, image.repository)
     roots = _forget_and_resolve(storage, image, image.reference)
-    held = storage.admin.list_content(image.registry, image.repository)
-    unwanted = find_unshared(roots, _read_references(storage, image.registry, held))
-    return storage.admin.remove_members(image.registry, image.repository, sorted(unwanted))
+    contents = storage.admin.list_content(image.registry, image.repository)
+    removable = find_unshared(roots, _read_references(storage, image.registry, contents))
+    return storage.admin.remove_members(image.registry, image.repository, sorted(removable))
 
 
-def find_unshared(roots: Iterable[Digest], named: ManifestReferences) -> set[Digest]:
+def find_unshared(roots: Iterable[Digest], references: ManifestReferences) -> set[Digest]:
     """Return the roots, and the digests that can be reached from no other manifest."""
     roots = set(roots)
-    reached = _find_reachable(roots, named)
-    others = {one: names for one, names in named.items() if one not in roots}
-    kept = _find_reachable(others.keys() - reached, others)
-    return roots | (reached - kept)
+    reachable = _find_reachable(roots, references)
+    other_references = {
+        digest: names for digest, names in references.items() if digest not in roots
+    }
+    still_needed = _find_reachable(other_references.keys() - reachable, other_references)
+    return roots | (reachable - still_needed)
 
 
-def _find_reachable(roots: Iterable[Digest], named: ManifestReferences) -> set[Digest]:
-    found, left = set[Digest](), list(roots)
-    while left:
-        one = left.pop()
-        if one not in found:
-            found.add(one)
-            left += named.get(one, frozenset())
-    return found
+def _find_reachable(roots: Iterable[Digest], references: ManifestReferences) -> set[Digest]:
+    reachable, pending = set[Digest](), list(roots)
+    while pending:
+        digest = pending.pop()
+        if digest not in reachable:
+            reachable.add(digest)
+            pending += references.get(digest, frozenset())
+    return reachable
 
 
 def _read_references(
-    storage: Storage, registry: str, held: Iterable[MemberContent]
+    storage: Storage, registry: str, contents: Iterable[MemberContent]
 ) -> ManifestReferences:
     return {
-        one.digest: _parse_references(storage.admin.read(registry, one.digest, manifest.LARGEST))
-        for one in held
-        if one.media_type in _DOCUMENTS
+        content.digest: _parse_references(
+            storage.admin.read(registry, content.digest, manifest.LARGEST)
+        )
+        for content in contents
+        if content.media_type in _MANIFEST_TYPES
     }
 
 
 def _parse_references(document: bytes) -> frozenset[Digest]:
     try:
-        found = manifest.parse_descriptors(document)
+        descriptors = manifest.parse_descriptors(document)
     except ValueError:  # evicted in the meantime, or broken
         return frozenset()
-    return frozenset(one.digest for one in (*found.manifests, *found.blobs))
+    return frozenset(
+        descriptor.digest for descriptor in (*descriptors.manifests, *descriptors.blobs)
+    )
 
 
 def _forget_and_resolve(storage: Storage, image: Image, reference: Reference) -> set[Digest]:
@@ -85,9 +91,9 @@ def _forget_and_resolve(storage: Storage, image: Image, reference: Reference) ->
     """
     if isinstance(reference, Digest):
         return {reference}
-    found = tags.lookup_digests(storage.ledger, image.registry, image.repository, reference)
+    digests = tags.lookup_digests(storage.ledger, image.registry, image.repository, reference)
     tags.forget_tag(storage.ledger, image.registry, image.repository, reference)
-    return found
+    return digests
 
 
 @click.command()
@@ -117,14 +123,14 @@ def remove(
     ghcr.io/owner/app@sha256:... A name without a tag or digest means the whole repository.
     Content that other images share stays.
     """
-    said = [bool(names), older_than is not None, unused_for is not None, everything]
-    if said.count(True) != 1:
+    choices = [bool(names), older_than is not None, unused_for is not None, everything]
+    if choices.count(True) != 1:
         message = "give one of these: images, --older-than, --unused-for, or --all"
         raise click.UsageError(message)
-    chosen = parse_images(names, context.get_cli_context().registries)
+    images = parse_images(names, context.get_cli_context().registries)
     with context.open_cache() as cache:
-        if chosen:
-            _remove_images(cache.storage, chosen)
+        if images:
+            _remove_images(cache.storage, images)
         elif older_than is not None:
             _print_removed(cache.storage.admin.remove_older(older_than))
         elif unused_for is not None:
@@ -134,8 +140,8 @@ def remove(
             _print_removed(cache.storage.admin.remove_all())
 
 
-def _remove_images(storage: Storage, chosen: list[Image]) -> None:
-    for image in chosen:
+def _remove_images(storage: Storage, images: list[Image]) -> None:
+    for image in images:
         number = remove_image(storage, image)
         click.echo(f"{image.text}: {_format_removed(number) if number else 'not in the cache'}")
 

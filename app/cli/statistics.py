@@ -24,21 +24,21 @@ def verify() -> None:
     Damaged content is removed, and fetched again when requested.
     The exit status is 1 if any was damaged.
     """
-    number, read = 0, 0
+    file_count, byte_count = 0, 0
     faulty: list[VerifyResult] = []
     with context.open_cache() as cache:
-        shares = cache.storage.blobs.measure_usage().values()
-        whole = sum(share.bytes for share in shares)
-        with click.progressbar(length=whole, label="Verifying", file=sys.stderr) as bar:
-            for checked in cache.storage.admin.verify():
-                number, read = number + 1, read + checked.size
-                if checked.fault:
-                    faulty.append(checked)
-                bar.update(checked.size)
-    for one in faulty:
-        click.echo(f"{one.registry} {one.digest}: {one.fault}")
+        usages = cache.storage.blobs.measure_usage().values()
+        total = sum(usage.bytes for usage in usages)
+        with click.progressbar(length=total, label="Verifying", file=sys.stderr) as bar:
+            for result in cache.storage.admin.verify():
+                file_count, byte_count = file_count + 1, byte_count + result.size
+                if result.fault:
+                    faulty.append(result)
+                bar.update(result.size)
+    for damaged in faulty:
+        click.echo(f"{damaged.registry} {damaged.digest}: {damaged.fault}")
     click.echo(
-        f"{format_count(number, 'file', 'files')}, {format_binary_size(read)}: "
+        f"{format_count(file_count, 'file', 'files')}, {format_binary_size(byte_count)}: "
         f"{len(faulty)} damaged."
     )
     if faulty:
@@ -51,25 +51,25 @@ def verify() -> None:
 def statistics(*, as_json: bool) -> None:
     """Show the size of the cache, by registry."""
     with context.open_cache() as cache:
-        found = cache.storage.admin.statistics()
+        figures = cache.storage.admin.statistics()
         spools = blobs.measure_unfinished(cache.storage.spools)
         free = cache.storage.blobs.count_free_bytes()
     if as_json:
-        click.echo(json.dumps(_build_document(found, cache, free, spools)))
+        click.echo(json.dumps(_build_document(figures, cache, free, spools)))
     else:
-        click.echo("\n".join([*_format_table(found), "", *_format_limits(cache, free, spools)]))
+        click.echo("\n".join([*_format_table(figures), "", *_format_limits(cache, free, spools)]))
 
 
 def _build_document(
-    found: Statistics, cache: Cache, free: int, spools: tuple[int, int]
+    figures: Statistics, cache: Cache, free: int, spools: tuple[int, int]
 ) -> dict[str, Any]:
-    shares = {
-        registry: {"entries": share.entries, "bytes": share.bytes}
-        for registry, share in found.registries.items()
+    registries = {
+        registry: {"entries": usage.entries, "bytes": usage.bytes}
+        for registry, usage in figures.registries.items()
     }
     return {
-        "registries": shares,
-        "index_rows": found.table_rows,
+        "registries": registries,
+        "index_rows": figures.table_rows,
         "max_size": cache.storage.blobs.limits.max_size,
         "min_free": cache.storage.blobs.limits.min_free,
         "free": free,
@@ -77,23 +77,23 @@ def _build_document(
     }
 
 
-def _format_table(found: Statistics) -> Iterator[str]:
-    whole = RegistryUsage(
-        sum(share.entries for share in found.registries.values()),
-        sum(share.bytes for share in found.registries.values()),
+def _format_table(figures: Statistics) -> Iterator[str]:
+    total = RegistryUsage(
+        sum(usage.entries for usage in figures.registries.values()),
+        sum(usage.bytes for usage in figures.registries.values()),
     )
-    rows = [*found.registries.items(), ("all", whole)]
+    rows = [*figures.registries.items(), ("all", total)]
     width = max(len("registry"), *(len(registry) for registry, _ in rows))
     yield f"{'registry':{width}}  {'entries':>9}  {'size':>10}"
-    for registry, share in rows:
-        yield f"{registry:{width}}  {share.entries:>9}  {format_binary_size(share.bytes):>10}"
+    for registry, usage in rows:
+        yield f"{registry:{width}}  {usage.entries:>9}  {format_binary_size(usage.bytes):>10}"
 
 
 def _format_limits(cache: Cache, free: int, spools: tuple[int, int]) -> Iterator[str]:
-    most, (number, held) = cache.storage.blobs.limits.max_size, spools
+    max_size, (number, size) = cache.storage.blobs.limits.max_size, spools
     if number:
         blobs = format_count(number, "blob", "blobs")
-        yield f"running or interrupted downloads: {blobs}, {format_binary_size(held)}"
-    yield f"limit: {'none' if most is None else format_binary_size(most)}"
+        yield f"running or interrupted downloads: {blobs}, {format_binary_size(size)}"
+    yield f"limit: {'none' if max_size is None else format_binary_size(max_size)}"
     min_free = format_binary_size(cache.storage.blobs.limits.min_free)
     yield f"free on the disk: {format_binary_size(free)}, of which {min_free} must stay free"

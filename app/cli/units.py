@@ -21,9 +21,9 @@ def format_binary_size(number: int) -> str:
     return f"{amount:.1f} {units[0]}"
 
 
-def format_count(number: int, one: str, many: str) -> str:
+def format_count(number: int, singular: str, plural: str) -> str:
     """Return a number with the noun that fits it: `1 entry`, `2 entries`."""
-    return f"{number} {one if number == 1 else many}"
+    return f"{number} {singular if number == 1 else plural}"
 
 
 def parse_age(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
@@ -34,8 +34,8 @@ def parse_age(_ctx: click.Context, _option: click.Parameter, value: str | None) 
     """
     if value is None:
         return None
-    found = _AGE.fullmatch(value)
-    if found is None:
+    match = _AGE.fullmatch(value)
+    if match is None:
         message = f"{value} is not an age like 90m, 36h or 30d"
         raise click.BadParameter(message)
-    return int(found[1]) * _SECONDS[found[2]]
+    return int(match[1]) * _SECONDS[match[2]]

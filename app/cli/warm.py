@@ -14,10 +14,10 @@ from app.cli.units import format_binary_size, format_count
 from app.cli.warming import BlobFetcher, Plan, Planner, PullBudget
 from app.oci.manifest import Platform
 
-_AT_ONCE: Final = 4
+_CONCURRENCY: Final = 4
 """Layers read at the same time; more make no line faster, and registries dislike it."""
 
-_EVERY: Final = "all"
+_ALL_PLATFORMS: Final = "all"
 
 
 @click.command()
@@ -47,42 +47,42 @@ def warm(
     ghcr.io/owner/app:v1. Content that is cached already costs no pull. The exit status is 1 if an
     image is incomplete in the end.
     """
-    chosen = parse_images([*names, *_read_lists(lists)], context.get_cli_context().registries)
-    if not chosen:
+    images = parse_images([*names, *_read_lists(lists)], context.get_cli_context().registries)
+    if not images:
         message = "name the images, as arguments or with --file"
         raise click.UsageError(message)
     with context.open_cache() as cache:
         pulls, operator = PullBudget(budget), Operator()
-        warming = Planner(
+        planner = Planner(
             context.get_cli_context().sources,
             cache.storage,
             _parse_platforms(platforms),
             pulls,
             operator,
         )
-        with click.progressbar(chosen, label="Manifests", file=sys.stderr) as bar:
+        with click.progressbar(images, label="Manifests", file=sys.stderr) as bar:
             for image in bar:
-                warming.add(image)
-        plan = warming.plan
-        whole = sum(blob.descriptor.size for blob in plan.blobs.values())
-        with click.progressbar(length=whole, label="Blobs", file=sys.stderr) as bar:
-            fetching = BlobFetcher(cache.storage, bar.update, operator)
-            fetching.fetch(plan.blobs.values(), _AT_ONCE)
-    plan.record_failures(fetching.failed)
-    _print_report(chosen, plan)
-    click.echo(f"{_format_spent(pulls)}, {format_binary_size(fetching.fetched)} of blobs fetched.")
+                planner.add(image)
+        plan = planner.plan
+        total_size = sum(blob.descriptor.size for blob in plan.blobs.values())
+        with click.progressbar(length=total_size, label="Blobs", file=sys.stderr) as bar:
+            fetcher = BlobFetcher(cache.storage, bar.update, operator)
+            fetcher.fetch(plan.blobs.values(), _CONCURRENCY)
+    plan.record_failures(fetcher.failed)
+    _print_report(images, plan)
+    click.echo(f"{_format_spent(pulls)}, {format_binary_size(fetcher.fetched)} of blobs fetched.")
     if plan.failed or plan.skipped:
         raise SystemExit(1)
 
 
 def _read_lists(lists: Iterable[TextIO]) -> list[str]:
-    lines = [line.partition("#")[0].strip() for one in lists for line in one]
+    lines = [line.partition("#")[0].strip() for file in lists for line in file]
     return [line for line in lines if line]
 
 
 def _parse_platforms(texts: Iterable[str]) -> list[Platform]:
     """Return the platforms, or an empty list for all of them; raise BadParameter."""
-    if _EVERY in texts:
+    if _ALL_PLATFORMS in texts:
         return []
     try:
         return [Platform.parse(text) for text in texts]
@@ -90,17 +90,17 @@ def _parse_platforms(texts: Iterable[str]) -> list[Platform]:
         raise click.BadParameter(str(error), param_hint="--platform") from error
 
 
-def _print_report(chosen: list[Image], plan: Plan) -> None:
+def _print_report(images: list[Image], plan: Plan) -> None:
     for image, reason in plan.failed.items():
         click.echo(f"failed: {image.text}: {reason}")
     for image, reason in plan.skipped.items():
         click.echo(f"skipped: {image.text}: {reason}")
-    lacking = plan.failed.keys() | plan.skipped.keys()
+    incomplete = plan.failed.keys() | plan.skipped.keys()
     click.echo(
-        f"{len(chosen) - len(lacking)} of {format_count(len(chosen), 'image', 'images')} warm."
+        f"{len(images) - len(incomplete)} of {format_count(len(images), 'image', 'images')} warm."
     )
 
 
 def _format_spent(pulls: PullBudget) -> str:
-    of = "" if pulls.budget is None else f" of {pulls.budget}"
-    return f"{pulls.spent}{of} {'pull' if pulls.spent == 1 and not of else 'pulls'} spent"
+    suffix = "" if pulls.budget is None else f" of {pulls.budget}"
+    return f"{pulls.spent}{suffix} {'pull' if pulls.spent == 1 and not suffix else 'pulls'} spent"

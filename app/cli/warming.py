@@ -32,30 +32,30 @@ from app.store.storage import Storage
 
 
 @contextmanager
-def handle_interrupt(leave: Callable[[], None]) -> Iterator[None]:
-    """Call `leave` in the main thread on the first Ctrl-C; a second one raises as usual.
+def handle_interrupt(cancel: Callable[[], None]) -> Iterator[None]:
+    """Call `cancel` in the main thread on the first Ctrl-C; a second one raises as usual.
 
     KeyboardInterrupt can be raised just after the interpreter has taken one of its own locks
     (`Condition.__enter__`), and then the lock is never released. The next thread that wants it
     would wait for ever, and so would the end of the process.
     """
 
-    def interrupted(number: int, frame: FrameType | None) -> None:
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
         del number, frame
-        signal.signal(signal.SIGINT, before)
-        leave()
+        signal.signal(signal.SIGINT, previous)
+        cancel()
 
-    before = signal.signal(signal.SIGINT, interrupted)
+    previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
-_DEEPEST: Final = 4
+_MAX_DEPTH: Final = 4
 """The deepest nesting of indexes that is followed; even an index in an index is rare."""
 
-_LATEST: Final = Tag("latest")
+_DEFAULT_TAG: Final = Tag("latest")
 
 
 class BudgetSpent(ReadError):
@@ -100,15 +100,15 @@ class Plan:
     def add_blob(self, image: Image, repository: RepositoryReader, blob: Descriptor) -> None:
         """Record that an image needs a blob; a blob that several images need is wanted once."""
         key = (image.registry, image.repository, blob.digest)
-        wanted = self.blobs.setdefault(key, WantedBlob(image, repository, blob))
-        self.blobs_by_image.setdefault(image, []).append(wanted)
+        wanted_blob = self.blobs.setdefault(key, WantedBlob(image, repository, blob))
+        self.blobs_by_image.setdefault(image, []).append(wanted_blob)
 
-    def record_failures(self, missed: Mapping[WantedBlob, str]) -> None:
+    def record_failures(self, failures: Mapping[WantedBlob, str]) -> None:
         """Record as failed the images that need any of these blobs, with the reason for each."""
-        for image, needed in self.blobs_by_image.items():
-            for one in needed:
-                if one in missed:
-                    self.failed.setdefault(image, f"{one.descriptor.digest}: {missed[one]}")
+        for image, blobs in self.blobs_by_image.items():
+            for blob in blobs:
+                if blob in failures:
+                    self.failed.setdefault(image, f"{blob.descriptor.digest}: {failures[blob]}")
 
 
 class Planner:
@@ -141,7 +141,7 @@ class Planner:
             self.plan.skipped[image] = self._exhausted[image.registry]
             return
         try:
-            self._walk(image, image.reference or _LATEST, set())
+            self._walk(image, image.reference or _DEFAULT_TAG, set())
         except BudgetSpent as error:
             self.plan.skipped[image] = str(error)
         except (RateLimited, TooManyRequests) as error:
@@ -152,36 +152,36 @@ class Planner:
     def _walk(
         self, image: Image, reference: Reference, seen: set[Reference], depth: int = 0
     ) -> None:
-        if depth == _DEEPEST:
+        if depth == _MAX_DEPTH:
             message = "its indexes are nested too deeply"
             raise ReadError(message)
         if reference in seen:
             return
         seen.add(reference)
         try:
-            named = manifest.parse_descriptors(self._read_manifest(image, reference))
+            descriptors = manifest.parse_descriptors(self._read_manifest(image, reference))
         except ValueError as error:
             message = f"{reference} is not a manifest: {error}"
             raise ReadError(message) from error
-        for blob in named.blobs:
+        for blob in descriptors.blobs:
             if not blob.is_foreign:
                 self.plan.add_blob(image, self._get_repository(image), blob)
-        if named.manifests:
-            for child in self._choose_manifests(named.manifests):
+        if descriptors.manifests:
+            for child in self._choose_manifests(descriptors.manifests):
                 self._walk(image, child.digest, seen, depth + 1)
 
     def _choose_manifests(self, children: Iterable[Descriptor]) -> list[Descriptor]:
         chosen = [child for child in children if self._is_wanted(child)]
         if not chosen:
-            wanted = ", ".join(map(str, self._platforms))
-            message = f"it has no image for {wanted}"
+            platforms = ", ".join(map(str, self._platforms))
+            message = f"it has no image for {platforms}"
             raise ReadError(message)
         return chosen
 
     def _is_wanted(self, child: Descriptor) -> bool:
         if not self._platforms or child.platform is None:
             return True
-        return any(child.platform.satisfies(wanted) for wanted in self._platforms)
+        return any(child.platform.satisfies(platform) for platform in self._platforms)
 
     def _read_manifest(self, image: Image, reference: Reference) -> bytes:
         repository = self._get_repository(image)
@@ -207,14 +207,14 @@ class Planner:
         This costs no pull: a tag is resolved with a HEAD.
         """
         if isinstance(reference, Digest):
-            found = reference
+            digest = reference
         else:
             with closing(repository.fetch_manifest(reference, "HEAD")) as reply:
-                found = Digest(reply.header("Docker-Content-Digest"))
-        if not is_kept(self._storage, image, found):
+                digest = Digest(reply.header("Docker-Content-Digest"))
+        if not is_kept(self._storage, image, digest):
             message = "the budget is spent"
             raise BudgetSpent(message)
-        return found
+        return digest
 
     def _get_repository(self, image: Image) -> RepositoryReader:
         key = (image.registry, image.repository)
@@ -245,77 +245,77 @@ class BlobFetcher:
     `fetched` counts the bytes read from replies; `failed` has the reason for each failed blob.
     """
 
-    def __init__(self, storage: Storage, tell: Callable[[int], None], operator: Operator) -> None:
-        """Call `tell`, from one thread at a time, with each number of bytes that is available.
+    def __init__(self, storage: Storage, report: Callable[[int], None], operator: Operator) -> None:
+        """Call `report`, from one thread at a time, with each number of bytes that is available.
 
         That includes the blobs that were stored before.
         """
         self.fetched = 0
         self.failed: dict[WantedBlob, str] = {}
         self._storage = storage
-        self._report_progress = tell
+        self._report_progress = report
         self._exhausted: set[str] = set()
         self._lock = threading.Lock()
         self._operator = operator
 
-    def fetch(self, wanted: Iterable[WantedBlob], at_once: int) -> None:
-        """Read all these blobs with `at_once` threads; a failed blob does not stop the others.
+    def fetch(self, blobs: Iterable[WantedBlob], concurrency: int) -> None:
+        """Read all these blobs with `concurrency` threads; a failed blob does not stop the others.
 
         Raise click.Abort within seconds of Ctrl-C, without waiting for the layers to end.
         """
-        with handle_interrupt(self._operator.cancel), ThreadPoolExecutor(at_once) as threads:
+        with handle_interrupt(self._operator.cancel), ThreadPoolExecutor(concurrency) as threads:
             try:
-                for done in [threads.submit(self._try_fetch, one) for one in wanted]:
-                    done.result()
+                for future in [threads.submit(self._try_fetch, blob) for blob in blobs]:
+                    future.result()
             except BaseException:
                 self._operator.cancel()
                 raise
         if self._operator.is_gone():
             raise click.Abort
 
-    def _try_fetch(self, wanted: WantedBlob) -> None:
+    def _try_fetch(self, blob: WantedBlob) -> None:
         if self._operator.is_gone():
             return
         try:
-            self._ensure_kept(wanted)
+            self._ensure_kept(blob)
         except (RateLimited, TooManyRequests) as error:
             with self._lock:
-                self._exhausted.add(wanted.image.registry)
-                self.failed[wanted] = str(error)
+                self._exhausted.add(blob.image.registry)
+                self.failed[blob] = str(error)
         except (ReadError, RegistryError, BodyBroken) as error:
             with self._lock:
-                self.failed[wanted] = str(error)
+                self.failed[blob] = str(error)
 
-    def _ensure_kept(self, wanted: WantedBlob) -> None:
-        digest = wanted.descriptor.digest
-        if self._is_kept(wanted):
-            content = self._storage.blobs.open(wanted.image.registry, digest)  # counts as a use
+    def _ensure_kept(self, blob: WantedBlob) -> None:
+        digest = blob.descriptor.digest
+        if self._is_kept(blob):
+            content = self._storage.blobs.open(blob.image.registry, digest)  # counts as a use
             if content is not None:
                 content.blob.close()
-            self._record_progress(wanted.descriptor.size)
+            self._record_progress(blob.descriptor.size)
             return
-        if self._storage.blobs.stat(wanted.image.registry, digest) is not None:
+        if self._storage.blobs.stat(blob.image.registry, digest) is not None:
             # It is stored for another repository: the registry must confirm that this one has it.
-            wanted.repository.fetch_blob(digest, "HEAD").close()
-        if self._is_kept(wanted):
-            self._record_progress(wanted.descriptor.size)
+            blob.repository.fetch_blob(digest, "HEAD").close()
+        if self._is_kept(blob):
+            self._record_progress(blob.descriptor.size)
             return
-        if wanted.image.registry in self._exhausted:
+        if blob.image.registry in self._exhausted:
             raise RateLimited
-        self._read_body(wanted)
+        self._read_body(blob)
 
-    def _read_body(self, wanted: WantedBlob) -> None:
+    def _read_body(self, blob: WantedBlob) -> None:
         size = 0
-        with closing(wanted.repository.fetch_blob(wanted.descriptor.digest)) as reply:
-            for piece in reply.chunks():
+        with closing(blob.repository.fetch_blob(blob.descriptor.digest)) as reply:
+            for chunk in reply.chunks():
                 if self._operator.is_gone():
                     return
-                self._record_progress(len(piece), len(piece))
-                size += len(piece)
-        wait_until_kept(self._storage, wanted.image, wanted.descriptor.digest, size)
+                self._record_progress(len(chunk), len(chunk))
+                size += len(chunk)
+        wait_until_kept(self._storage, blob.image, blob.descriptor.digest, size)
 
-    def _is_kept(self, wanted: WantedBlob) -> bool:
-        return is_kept(self._storage, wanted.image, wanted.descriptor.digest)
+    def _is_kept(self, blob: WantedBlob) -> bool:
+        return is_kept(self._storage, blob.image, blob.descriptor.digest)
 
     def _record_progress(self, size: int, fetched: int = 0) -> None:
         with self._lock:

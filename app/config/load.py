@@ -50,19 +50,19 @@ def load(files: SettingFiles | None = None) -> Settings:
 
 
 def _load() -> Settings:
-    variables = os.environ  # noqa: TID251 - the one place that reads it
-    faults = _find_unknown_variables(variables)
-    values, file_faults = _read_file(variables.get(CONFIG_VARIABLE, ""))
-    are_written = bool(faults or file_faults)
+    environment = os.environ  # noqa: TID251 - the one place that reads it
+    faults = _find_unknown_variables(environment)
+    values, file_faults = _read_file(environment.get(CONFIG_VARIABLE, ""))
+    is_operator_fault = bool(faults or file_faults)
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        faults += [_format_fault(fault["loc"], fault, variables) for fault in error.errors()]
-        are_written |= not all(map(_is_machine_fault, error.errors()))
+        faults += [_format_fault(fault["loc"], fault, environment) for fault in error.errors()]
+        is_operator_fault |= not all(map(_is_machine_fault, error.errors()))
     else:
         if not faults and not file_faults:
             return settings
-    raise SettingsError(faults + file_faults, is_machine_fault=not are_written)
+    raise SettingsError(faults + file_faults, is_machine_fault=not is_operator_fault)
 
 
 def _is_machine_fault(fault: Any) -> bool:  # noqa: ANN401 - pydantic's ErrorDetails
@@ -71,22 +71,22 @@ def _is_machine_fault(fault: Any) -> bool:  # noqa: ANN401 - pydantic's ErrorDet
 
 def _find_unknown_variables(variables: Mapping[str, str]) -> list[str]:
     fields = Settings.model_fields.keys() - FILE_ONLY
-    known = {Settings.variable(field) for field in fields} | {CONFIG_VARIABLE}
+    known_names = {Settings.variable(field) for field in fields} | {CONFIG_VARIABLE}
     return [
-        f"{name}: {_explain_unknown(name, known)}"
+        f"{name}: {_explain_unknown(name, known_names)}"
         for name in sorted(variables)
         if name.upper().startswith(PREFIX)
-        and name.upper() not in known
+        and name.upper() not in known_names
         and name != "DOCXY_PORT"
         and not name.startswith(_KUBERNETES)
     ]
 
 
-def _explain_unknown(name: str, known: set[str]) -> str:
+def _explain_unknown(name: str, known_names: set[str]) -> str:
     key = name.upper().removeprefix(PREFIX).lower()
     if key in FILE_ONLY:
         return f"set it in the file of {CONFIG_VARIABLE} instead, as {key}"
-    return f"there is no such setting{_suggest(name, known)}"
+    return f"there is no such setting{_suggest(name, known_names)}"
 
 
 def _read_file(path: str) -> tuple[dict[str, Any], list[str]]:
@@ -107,12 +107,16 @@ def _read_file(path: str) -> tuple[dict[str, Any], list[str]]:
     return {key: value for key, value in values.items() if key in keys}, faults
 
 
-def _suggest(name: str, known: set[str]) -> str:
-    if name == "registry" and "registries" in known:
+def _suggest(name: str, candidates: set[str]) -> str:
+    if name == "registry" and "registries" in candidates:
         return "; did you mean [[registries]]?"
-    matches = difflib.get_close_matches(name.upper(), [entry.upper() for entry in known], n=1)
-    found = [entry for entry in known if matches and entry.upper() == matches[0]]
-    return f"; did you mean {found[0]}?" if found else ""
+    matches = difflib.get_close_matches(
+        name.upper(), [candidate.upper() for candidate in candidates], n=1
+    )
+    suggestions = [
+        candidate for candidate in candidates if matches and candidate.upper() == matches[0]
+    ]
+    return f"; did you mean {suggestions[0]}?" if suggestions else ""
 
 
 def _format_fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, str]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
@@ -129,27 +133,32 @@ def _format_fault(location: tuple[int | str, ...], fault: Any, variables: Mappin
             f"{path}: {_format_location(location)}: {_explain_table_fault(location, fault, reason)}"
         )
     names = Settings.variables(field if field in Settings.model_fields else _find_field(field))
-    found = [one for name in names for one in variables if one.upper() == name and variables[one]]
-    where = found[0] if found else f"{variables.get(CONFIG_VARIABLE, '')}: {field}"
-    return f"{where}: {reason}"
+    set_names = [
+        variable_name
+        for name in names
+        for variable_name in variables
+        if variable_name.upper() == name and variables[variable_name]
+    ]
+    location_text = set_names[0] if set_names else f"{variables.get(CONFIG_VARIABLE, '')}: {field}"
+    return f"{location_text}: {reason}"
 
 
 def _format_location(location: tuple[int | str, ...]) -> str:
     """Return a place in the file as text, counted from one: `registries 2: url`, `groups.team`."""
     if location[0] == "groups" and len(location) > 1:
         name = str(location[1])
-        key = name if _BARE.fullmatch(name) else json.dumps(name)
-        location = (f"groups.{key}", *(one for one in location[2:] if one != "[key]"))
-    written = "".join(
+        key = name if _BARE_KEY.fullmatch(name) else json.dumps(name)
+        location = (f"groups.{key}", *(step for step in location[2:] if step != "[key]"))
+    text = "".join(
         f" {part + 1}" if isinstance(part, int) else f": {part}" for part in location
     ).removeprefix(": ")
-    return written.replace("rules ", "rule ", 1) if written.startswith("rules ") else written
+    return text.replace("rules ", "rule ", 1) if text.startswith("rules ") else text
 
 
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 """Keys that TOML accepts without quotes."""
 
-_SHAPES: Final = {
+_SHAPE_ADVICE: Final = {
     "tuple_type": 'write a list, like ["one", "two"]{tables}',
     "dict_type": "write a table [{table}]",
     "model_type": "write a table [[{table}]]",
@@ -166,9 +175,9 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
 def _explain_table_fault(location: tuple[int | str, ...], fault: Any, reason: str) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     """Return the message for a fault in a table: advice on its shape or key, or else `reason`."""
     table = str(location[0])
-    if fault["type"] in _SHAPES:
+    if fault["type"] in _SHAPE_ADVICE:
         tables = f"; a table of {table} is [[{table}]]" if len(location) == 1 else ""
-        return _SHAPES[fault["type"]].format(table=table, tables=tables)
+        return _SHAPE_ADVICE[fault["type"]].format(table=table, tables=tables)
     if fault["type"] != "extra_forbidden":
         return reason
     keys = set(_TABLES[table].model_fields)
@@ -183,8 +192,8 @@ def _find_field(name: str) -> str:
 
 def _format_message(faults: Sequence[str]) -> str:
     count = "one setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
-    listed = "".join(f"\n  {fault}" for fault in faults)
-    return f"Docxy cannot start: {count}.{listed}\ndocs/configuration.md describes every setting."
+    lines = "".join(f"\n  {fault}" for fault in faults)
+    return f"Docxy cannot start: {count}.{lines}\ndocs/configuration.md describes every setting."
 
 
 def read_variable(name: str) -> str:

@@ -116,15 +116,17 @@ class RegistrySettings(BaseModel):
         `credentials` of `passthrough` removes the login of the table. Raise ValueError if the
         resulting login is incomplete or not allowed.
         """
-        told = {"credentials": credentials, "username": username, "password": password}
-        changed: dict[str, Any] = {name: one for name, one in told.items() if one is not None}
-        if "password" in changed:
-            changed["password_file"] = None
+        overrides = {"credentials": credentials, "username": username, "password": password}
+        changes: dict[str, Any] = {
+            name: value for name, value in overrides.items() if value is not None
+        }
+        if "password" in changes:
+            changes["password_file"] = None
         if credentials == "passthrough":
-            changed = {"username": None, "password": None, "password_file": None} | changed
-        both = self.model_copy(update=changed)
-        check_login(both.credentials, both.username, both.password or both.password_file)
-        return both
+            changes = {"username": None, "password": None, "password_file": None} | changes
+        merged = self.model_copy(update=changes)
+        check_login(merged.credentials, merged.username, merged.password or merged.password_file)
+        return merged
 
     def build_registry(self) -> Registry:
         """Return the registry that this table describes, completed by a well-known one.
@@ -132,18 +134,18 @@ class RegistrySettings(BaseModel):
         The token service of a well-known registry is used only if the URL is that registry's own.
         """
         name = HUB.name if self.name in HUB.names else self.name
-        known = WELL_KNOWN.get(name) or Registry(name=name, url=f"https://{name}")
-        url = self.url or known.url
-        pinned = url == known.url
+        base = WELL_KNOWN.get(name) or Registry(name=name, url=f"https://{name}")
+        url = self.url or base.url
+        is_base_url = url == base.url
         return Registry(
             name=name,
             url=url,
-            token_url=self.token_url or (known.token_url if pinned else None),
-            token_service=self.token_service or (known.token_service if pinned else None),
-            aliases=known.aliases | frozenset(self.aliases),
+            token_url=self.token_url or (base.token_url if is_base_url else None),
+            token_service=self.token_service or (base.token_service if is_base_url else None),
+            aliases=base.aliases | frozenset(self.aliases),
             hosts=frozenset(self.hosts),
             library_prefix=(
-                known.library_prefix if self.library_prefix is None else self.library_prefix
+                base.library_prefix if self.library_prefix is None else self.library_prefix
             ),
             managed=self.credentials == "managed",
             account=build_account(self.username, self._get_password()),
@@ -189,10 +191,10 @@ def check_redirects(rows: Sequence[Registry]) -> None:
     """
     names = {name for row in rows for name in row.names}
     for row in rows:
-        if unknown := sorted(row.redirects_from - names):
+        if unknown_names := sorted(row.redirects_from - names):
             message = (
                 f"registries: {row.name}: redirects_from: this proxy serves no registry named "
-                f"{', '.join(unknown)}"
+                f"{', '.join(unknown_names)}"
             )
             raise ValueError(message)
         if row.redirects_from and not row.allow_private:

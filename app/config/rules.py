@@ -17,12 +17,12 @@ from app.oci.reference import Digest
 
 # The table `[groups]` of the file. It lists the users of each group; rules name one as `@group`.
 
-_SIGN: Final = "@"
-_GROUP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_GROUP_SIGN: Final = "@"
+_GROUP_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def _check_group(name: str) -> str:
-    if not _GROUP.fullmatch(name):
+    if not _GROUP_NAME.fullmatch(name):
         message = "write a group name of at most 64 letters, digits, . _ and -"
         raise ValueError(message)
     return name
@@ -36,13 +36,13 @@ def _check_name(text: str) -> str:
 
 
 def _check_user_or_group(text: str) -> str:
-    if text.startswith(_SIGN):
-        _check_group(text.removeprefix(_SIGN))
+    if text.startswith(_GROUP_SIGN):
+        _check_group(text.removeprefix(_GROUP_SIGN))
     return _check_name(text)
 
 
 def _check_member(text: str) -> str:
-    if text.startswith(_SIGN):
+    if text.startswith(_GROUP_SIGN):
         message = "a group cannot contain groups; list its users"
         raise ValueError(message)
     return _check_name(text)
@@ -65,55 +65,55 @@ Groups = Mapping[
 ]
 
 
-def expand_groups(written: Iterable[str], groups: Groups) -> frozenset[str]:
-    """Return the users in `written`, with each `@group` replaced by its users.
+def expand_groups(entries: Iterable[str], groups: Groups) -> frozenset[str]:
+    """Return the users in `entries`, with each `@group` replaced by its users.
 
     Raise ValueError if a group does not exist.
     """
-    return frozenset(_expand(written, groups))
+    return frozenset(_expand(entries, groups))
 
 
-def _expand(written: Iterable[str], groups: Groups) -> Iterator[str]:
-    for one in written:
-        if not one.startswith(_SIGN):
-            yield one
+def _expand(entries: Iterable[str], groups: Groups) -> Iterator[str]:
+    for entry in entries:
+        if not entry.startswith(_GROUP_SIGN):
+            yield entry
             continue
-        name = one.removeprefix(_SIGN)
+        name = entry.removeprefix(_GROUP_SIGN)
         if name not in groups:
-            known = f"[groups] has {', '.join(groups)}" if groups else "write a table [groups]"
-            message = f"users: there is no group {name}; {known}"
+            advice = f"[groups] has {', '.join(groups)}" if groups else "write a table [groups]"
+            message = f"users: there is no group {name}; {advice}"
             raise ValueError(message)
         yield from groups[name]
 
 
-def iter_users(written: Iterable[str]) -> Iterator[str]:
-    """Yield the users in `written` that are named individually, not by a group."""
-    return (one for one in written if not one.startswith(_SIGN))
+def iter_users(entries: Iterable[str]) -> Iterator[str]:
+    """Yield the users in `entries` that are named individually, not by a group."""
+    return (entry for entry in entries if not entry.startswith(_GROUP_SIGN))
 
 
-_LONGEST: Final = 255
+_MAX_LENGTH: Final = 255
 _REPOSITORY: Final = re.compile(r"[a-z0-9._/*?-]+")
 _TAG: Final = re.compile(r"[A-Za-z0-9._*?-]+")
-_ALL: Final = "*"
-_WITH_ALLOW: Final = {
+_ALL_DIGESTS: Final = "*"
+_ALLOW_ONLY: Final = {
     "digest_only": "it allows requests by digest, and refuses those by tag",
     "platforms": "it allows these images, and no others",
     "min_age_days": "it allows these images, and no others",
 }
-_WITHOUT_TAG: Final = {
+_NOT_WITH_TAG: Final = {
     "digest_only": "remove tag, which matches requests by tag only: together they match nothing",
     "digests": "remove tag, which matches requests by tag only: digests match both kinds",
     "platforms": "remove tag: requests by digest, as for images of an index, would pass",
     "min_age_days": "remove tag: requests by digest, as for images of an index, would pass",
 }
-_ODD: Final = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _check_repository_pattern(text: str) -> str:
     if text == "*":
         message = "* does not match a slash: write ** for every repository, or remove it"
         raise ValueError(message)
-    if not _REPOSITORY.fullmatch(text) or len(text) > _LONGEST or _is_invalid_path(text):
+    if not _REPOSITORY.fullmatch(text) or len(text) > _MAX_LENGTH or _is_invalid_path(text):
         message = (
             "write a repository in its registry's own naming, like library/nginx or team/**, "
             "without the registry, a tag or a digest"
@@ -127,7 +127,7 @@ def _is_invalid_path(text: str) -> bool:
 
 
 def _check_tag_pattern(text: str) -> str:
-    if not _TAG.fullmatch(text) or len(text) > _LONGEST:
+    if not _TAG.fullmatch(text) or len(text) > _MAX_LENGTH:
         message = "write a tag, like latest or v*"
         raise ValueError(message)
     return text
@@ -140,22 +140,22 @@ def _normalize_platform(text: str) -> str:
 def _check_digest(text: str) -> str:
     message = "write a sha256 or sha512 digest, like sha256:... with 64 digits, or *"
     try:
-        is_one = text == _ALL or Digest.parse(text).can_be_verified
+        is_valid = text == _ALL_DIGESTS or Digest.parse(text).can_be_verified
     except DigestInvalid:
-        is_one = False
-    if not is_one:
+        is_valid = False
+    if not is_valid:
         raise ValueError(message)
     return text
 
 
 def _build_digests(digests: tuple[str, ...]) -> DigestSet:
-    named = frozenset(Digest(text) for text in digests if text != _ALL)
-    return DigestSet(named, includes_all=_ALL in digests)
+    digest_set = frozenset(Digest(text) for text in digests if text != _ALL_DIGESTS)
+    return DigestSet(digest_set, includes_all=_ALL_DIGESTS in digests)
 
 
 def _check_message(text: str) -> str:
-    if not text.strip() or len(text) > _LONGEST or _ODD.search(text):
-        message = f"write one line of at most {_LONGEST} characters"
+    if not text.strip() or len(text) > _MAX_LENGTH or _CONTROL_CHARACTER.search(text):
+        message = f"write one line of at most {_MAX_LENGTH} characters"
         raise ValueError(message)
     return text
 
@@ -214,13 +214,13 @@ class RuleSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        for name, why in _WITH_ALLOW.items():
+        for name, reason in _ALLOW_ONLY.items():
             if self.action == "deny" and getattr(self, name):
-                message = f'{name}: use it with action = "allow": {why}'
+                message = f'{name}: use it with action = "allow": {reason}'
                 raise ValueError(message)
-        for name, why in _WITHOUT_TAG.items():
+        for name, reason in _NOT_WITH_TAG.items():
             if self.tag is not None and getattr(self, name):
-                message = f"{name}: {why}"
+                message = f"{name}: {reason}"
                 raise ValueError(message)
         for name in ("networks", "users", "digests", "platforms"):
             if getattr(self, name) == ():

@@ -56,9 +56,9 @@ from app.registries import HUB, WELL_KNOWN, Registries, Registry
 
 # Access: networks, rules and users.
 
-_SHORTEST_SECRET: Final = 16
+_MIN_SECRET_LENGTH: Final = 16
 """Bytes."""
-_SHORTEST_KEY: Final = 32
+_MIN_KEY_LENGTH: Final = 32
 """Bytes."""
 
 
@@ -69,16 +69,16 @@ def _read_users_file(path: object) -> UsersFile:
 
 
 def _check_secret(secret: SecretStr) -> SecretStr:
-    if len(secret.get_secret_value().encode()) < _SHORTEST_SECRET:
-        message = f"write at least {_SHORTEST_SECRET} bytes: anyone who guesses it can pull"
+    if len(secret.get_secret_value().encode()) < _MIN_SECRET_LENGTH:
+        message = f"write at least {_MIN_SECRET_LENGTH} bytes: anyone who guesses it can pull"
         raise ValueError(message)
     return secret
 
 
 def _check_key(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value().encode()) < _SHORTEST_KEY:
+    if len(key.get_secret_value().encode()) < _MIN_KEY_LENGTH:
         message = (
-            f"write at least {_SHORTEST_KEY} bytes, such as the output of openssl rand -hex 32"
+            f"write at least {_MIN_KEY_LENGTH} bytes, such as the output of openssl rand -hex 32"
         )
         raise ValueError(message)
     return key
@@ -136,12 +136,12 @@ class AccessSettings(BaseModel):
                 raise ValueError(message)
             return
         name = "DOCXY_HTPASSWD_FILE" if self.htpasswd_file else "DOCXY_SHARED_SECRET"
-        if passed := [row.name for row in rows if not row.managed]:
+        if passthrough := [row.name for row in rows if not row.managed]:
             message = (
                 f"{name}: clients log in at this proxy, so they cannot log in at a registry; set "
                 f"DOCXY_CREDENTIALS=managed for the default registry, and credentials = "
                 f'"managed" in each table [[registries]]. These are passthrough: '
-                f"{', '.join(passed)}"
+                f"{', '.join(passthrough)}"
             )
             raise ValueError(message)
         if not (self.token_key or cache_dir):
@@ -158,22 +158,22 @@ class AccessSettings(BaseModel):
         exist, or users without `DOCXY_HTPASSWD_FILE`.
         """
         if not self.htpasswd_file:
-            for at, one in enumerate(self.rules, 1):
-                if one.users is not None:
+            for i, rule in enumerate(self.rules, 1):
+                if rule.users is not None:
                     message = (
-                        f"rule {at}: users: set DOCXY_HTPASSWD_FILE; with DOCXY_SHARED_SECRET, or "
+                        f"rule {i}: users: set DOCXY_HTPASSWD_FILE; with DOCXY_SHARED_SECRET, or "
                         "without a login, clients have no user names of their own"
                     )
                     raise ValueError(message)
         return Rules(
-            [self._build_rule(at, one) for at, one in enumerate(self.rules, 1)], registries
+            [self._build_rule(i, rule) for i, rule in enumerate(self.rules, 1)], registries
         )
 
-    def _build_rule(self, at: int, written: RuleSettings) -> Rule:
+    def _build_rule(self, number: int, rule: RuleSettings) -> Rule:
         try:
-            return written.build_rule(at, self.groups)
+            return rule.build_rule(number, self.groups)
         except ValueError as error:
-            message = f"rule {at}: {error}"
+            message = f"rule {number}: {error}"
             raise ValueError(message) from error
 
     def iter_named_users(self) -> Iterator[tuple[str, str]]:
@@ -181,8 +181,8 @@ class AccessSettings(BaseModel):
 
         A place is `rule 2` or `groups.team`.
         """
-        for at, rule in enumerate(self.rules, 1):
-            yield from ((f"rule {at}", user) for user in iter_users(rule.users or ()))
+        for i, rule in enumerate(self.rules, 1):
+            yield from ((f"rule {i}", user) for user in iter_users(rule.users or ()))
         for name, users in self.groups.items():
             yield from ((f"groups.{name}", user) for user in users)
 
@@ -238,7 +238,7 @@ class CacheSettings(BaseModel):
 
 # Limits on each client.
 
-_OPTIONS: Final = {
+_REDIS_URL_OPTIONS: Final = {
     "redis": {"db"},
     "rediss": {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"},
     "unix": {"db"},
@@ -254,10 +254,10 @@ Count = Annotated[int, Field(gt=0, le=10**12)]
 def _check_redis_url(secret: SecretStr) -> SecretStr:
     """Return the URL if it is one of a Redis; raise ValueError without revealing its password."""
     try:
-        is_one = _is_redis_url(urlsplit(secret.get_secret_value()))
+        is_valid = _is_redis_url(urlsplit(secret.get_secret_value()))
     except ValueError:
-        is_one = False
-    if not is_one:
+        is_valid = False
+    if not is_valid:
         message = (
             "write a URL like redis://:password@redis.example:6379/0, rediss:// for TLS, or "
             "unix:///run/redis.sock"
@@ -268,30 +268,32 @@ def _check_redis_url(secret: SecretStr) -> SecretStr:
 
 def _is_redis_url(parts: SplitResult) -> bool:
     options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    if parts.fragment or not options.keys() <= _OPTIONS.get(parts.scheme, set()):
+    if parts.fragment or not options.keys() <= _REDIS_URL_OPTIONS.get(parts.scheme, set()):
         return False
     numbers = options.get("db", [])
     if parts.scheme == "unix":
-        is_somewhere = bool(parts.path)
+        has_location = bool(parts.path)
     else:
-        is_somewhere = bool(parts.hostname) and parts.port != 0
+        has_location = bool(parts.hostname) and parts.port != 0
         numbers = [*numbers, parts.path.strip("/") or "0"]
-    return parts.scheme in _OPTIONS and is_somewhere and all(map(_DIGITS.fullmatch, numbers))
+    return (
+        parts.scheme in _REDIS_URL_OPTIONS and has_location and all(map(_DIGITS.fullmatch, numbers))
+    )
 
 
 _DIGITS: Final = re.compile("[0-9]{1,5}")
 """int() raises ValueError for 4,301 digits or more, and str.isdecimal accepts other scripts."""
 
 
-_MOST_WORKERS: Final = 64
+_MAX_WORKERS: Final = 64
 """Each worker keeps one core busy and takes some 60 MiB; a typo must not start thousands."""
 
 
 def _parse_workers(value: object) -> object:
     text = str(value).strip()
-    if not _DIGITS.fullmatch(text) or not 0 < int(text) <= _MOST_WORKERS:
+    if not _DIGITS.fullmatch(text) or not 0 < int(text) <= _MAX_WORKERS:
         message = (
-            f"write the number of worker processes, from 1 to {_MOST_WORKERS}, like 2; "
+            f"write the number of worker processes, from 1 to {_MAX_WORKERS}, like 2; "
             "--workers sets it too"
         )
         raise ValueError(message)
@@ -369,9 +371,9 @@ class LimitSettings(BaseModel):
             return
         if self.web_concurrency > 1 and not self.redis_url:
             names = ("limit_requests", "limit_downloads", "limit_bytes", "limit_pulls")
-            told = ", ".join(f"DOCXY_{name.upper()}" for name in names if getattr(self, name))
+            set_limits = ", ".join(f"DOCXY_{name.upper()}" for name in names if getattr(self, name))
             message = (
-                f"{told}: {self.web_concurrency} workers would count separately; set "
+                f"{set_limits}: {self.web_concurrency} workers would count separately; set "
                 "DOCXY_REDIS_URL to let them count together, or run one worker: "
                 "WEB_CONCURRENCY=1, and no --workers"
             )
@@ -494,16 +496,18 @@ class EnvironmentSource(EnvSettingsSource):
 
 PREFIX: Final = "DOCXY_"
 
-_HIGHEST_PORT: Final = 65535
+_MAX_PORT: Final = 65535
 
-_DEFAULT_ROW: Final = frozenset({"registry_url", "registry_name", "token_url", "token_service"})
+_DEFAULT_REGISTRY_FIELDS: Final = frozenset(
+    {"registry_url", "registry_name", "token_url", "token_service"}
+)
 """Settings that define the default registry if the file has no table of registries."""
 
 
 def _parse_port(value: object) -> object:
     text = str(value).strip()
-    if not _DIGITS.fullmatch(text) or int(text) > _HIGHEST_PORT:
-        message = f"write a port number, like 8000, of at most {_HIGHEST_PORT}"
+    if not _DIGITS.fullmatch(text) or int(text) > _MAX_PORT:
+        message = f"write a port number, like 8000, of at most {_MAX_PORT}"
         raise ValueError(message)
     return int(text)
 
@@ -622,9 +626,9 @@ class Settings(
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         if self.registries:
-            if told := sorted(_DEFAULT_ROW & self.model_fields_set):
+            if extra := sorted(_DEFAULT_REGISTRY_FIELDS & self.model_fields_set):
                 message = (
-                    f"{', '.join(map(self.variable, told))}: the default registry is defined in "
+                    f"{', '.join(map(self.variable, extra))}: the default registry is defined in "
                     "the file's table [[registries]]; set it there, or remove the table"
                 )
                 raise ValueError(message)
@@ -655,34 +659,36 @@ class Settings(
         It holds the registries of the file, or else the default one, and then the well-known ones
         that are served beside them.
         """
-        written = list(self.registries) or [self._build_default()]
-        names = [one.build_registry().name for one in written]
-        default = Registries([one.build_registry() for one in written], self.default).default
-        place = names.index(default.name)
-        written[place] = written[place].with_login(self.credentials, self.username, self.password)
-        rows = [one.build_registry() for one in written]
-        default = rows[place]
-        chosen = self.registries or self.model_fields_set & _DEFAULT_ROW
-        known = () if chosen else tuple(WELL_KNOWN)
-        taken = {name for row in rows for name in row.names}
+        tables = list(self.registries) or [self._build_default()]
+        names = [table.build_registry().name for table in tables]
+        default = Registries([table.build_registry() for table in tables], self.default).default
+        default_index = names.index(default.name)
+        tables[default_index] = tables[default_index].with_login(
+            self.credentials, self.username, self.password
+        )
+        rows = [table.build_registry() for table in tables]
+        default = rows[default_index]
+        is_explicit = self.registries or self.model_fields_set & _DEFAULT_REGISTRY_FIELDS
+        well_known = () if is_explicit else tuple(WELL_KNOWN)
+        used_names = {name for row in rows for name in row.names}
         rows += [
             # Clients that need no token for the default registry would request none for another.
             replace(WELL_KNOWN[name], managed=default.managed)
-            for name in (known if self.well_known is None else self.well_known)
-            if name not in taken
+            for name in (well_known if self.well_known is None else self.well_known)
+            if name not in used_names
         ]
         if self.allow_private_upstreams:
             rows = [replace(row, allow_private=True) for row in rows]
         return Registries(rows, default.name)
 
     def _build_default(self) -> RegistrySettings:
-        written = {
+        values = {
             "name": self.registry_name,
             "url": self.registry_url if "registry_url" in self.model_fields_set else None,
             "token_url": self.token_url,
             "token_service": self.token_service,
         }
-        return RegistrySettings.model_validate(written)
+        return RegistrySettings.model_validate(values)
 
     @classmethod
     def variable(cls, field: str) -> str:

@@ -19,18 +19,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from app.registries import WELL_KNOWN
 
 _PROXY_SCHEMES: Final = frozenset({"http", "https", "socks5", "socks5h"})
-_NAME: Final = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?")
-_UNCLEAR: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}\x7f]")
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?")
+_UNSAFE_IN_URL: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}\x7f]")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _SIZE: Final = re.compile(
     r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(?:([KMGTP]i?)?B|([KMGTP]i?))?", re.IGNORECASE
 )
-_LEAST_WITHOUT_UNIT: Final = 1 << 20
+_MIN_WITHOUT_UNIT: Final = 1 << 20
 """Bytes; a smaller number most likely lacks its `GB`, and would make a cache that holds nothing."""
-_LEAST_IN_MB: Final = 1000
+_MIN_LIKELY_MEGABYTES: Final = 1000
 """A number from here on more likely means megabytes than gigabytes."""
-_LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
+_LOCATION_PATTERN: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 
 
 class SettingFiles:
@@ -132,7 +132,7 @@ def _split_url(text: str) -> SplitResult:
     The error of the standard library is not passed on, since its message may quote a password.
     """
     try:
-        if _UNCLEAR.search(text):
+        if _UNSAFE_IN_URL.search(text):
             raise ValueError  # noqa: TRY301 - one message for all
         parts = urlsplit(text)
         _ = parts.port
@@ -155,7 +155,7 @@ def read_setting_file(path: object, reader: Callable[[Path], bytes] = Path.read_
 
 
 def _parse_registry_name(text: str) -> str:
-    if not _NAME.fullmatch(text) or ".." in text or not text[0].isalnum():
+    if not _HOST_NAME.fullmatch(text) or ".." in text or not text[0].isalnum():
         message = "write the registry's host name, like docker.io"
         raise ValueError(message)
     return text.lower().removesuffix(":443")
@@ -177,7 +177,7 @@ def _check_username(text: str) -> str:
 
 
 def _parse_own_host(text: str) -> str:
-    if not _NAME.fullmatch(text) or ":" in text:
+    if not _HOST_NAME.fullmatch(text) or ":" in text:
         message = "write a host name of this proxy without a port, like ghcr.proxy.example"
         raise ValueError(message)
     return text.lower()
@@ -269,17 +269,17 @@ def _parse_size(value: object) -> object:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
-    found = _SIZE.fullmatch(str(value).strip())
-    if found is None:
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None:
         message = "write a size like 50GB or 10GiB"
         raise ValueError(message)
-    number, unit = Decimal(found[1]), (found[2] or found[3] or "").upper()
-    has_unit = found[0][-1:].isalpha()
-    if not has_unit and 0 < number < _LEAST_WITHOUT_UNIT:
-        likely = "GB" if number < _LEAST_IN_MB else "MB"
+    number, unit = Decimal(match[1]), (match[2] or match[3] or "").upper()
+    has_unit = match[0][-1:].isalpha()
+    if not has_unit and 0 < number < _MIN_WITHOUT_UNIT:
+        likely_unit = "GB" if number < _MIN_LIKELY_MEGABYTES else "MB"
         message = (
-            f"{found[1]} without a unit means bytes; did you mean {found[1]}{likely}? "
-            f"Write {found[1]}B for bytes"
+            f"{match[1]} without a unit means bytes; did you mean {match[1]}{likely_unit}? "
+            f"Write {match[1]}B for bytes"
         )
         raise ValueError(message)
     base = 1024 if unit.endswith("I") else 1000
@@ -297,8 +297,8 @@ def _check_cache_directory(path: Path) -> Path:
     ):  # a full disk must not stop a worker that replaces another
         return path
     try:
-        there = next(one for one in (path, *path.parents) if one.exists())
-        tempfile.TemporaryFile(dir=there).close()
+        existing = next(candidate for candidate in (path, *path.parents) if candidate.exists())
+        tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         message = f"the directory cannot be written ({error.strerror})"
         raise MachineFault(message) from error
@@ -306,7 +306,7 @@ def _check_cache_directory(path: Path) -> Path:
 
 
 def _check_accel_location(text: str) -> str:
-    if not _LOCATION.fullmatch(text) or "/." in text:
+    if not _LOCATION_PATTERN.fullmatch(text) or "/." in text:
         message = "write a path that begins and ends with a slash, like /docxy-cache/"
         raise ValueError(message)
     return text

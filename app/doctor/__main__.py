@@ -22,36 +22,36 @@ from app.doctor.target import DEFAULT, Endpoint, ImageReference
 def main() -> int:
     """Run the examination, print each step as it ends, and return the exit status."""
     parser = _build_parser()
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        user = target.read_credentials(asked.user) if asked.user else None
+        credentials = target.read_credentials(arguments.user) if arguments.user else None
     except ValueError as error:
         parser.error(f"--user: {error}")
     except KeyboardInterrupt:
         return 130
-    machine = Machine() if asked.from_outside else inspect_machine()
-    place = asked.address or read_public_endpoint(machine)
-    request = ExaminationOptions(
-        endpoint=place,
-        plain_http=asked.http,
-        image=asked.image,
-        authorities=asked.ca,
+    machine = Machine() if arguments.from_outside else inspect_machine()
+    endpoint = arguments.address or read_public_endpoint(machine)
+    options = ExaminationOptions(
+        endpoint=endpoint,
+        plain_http=arguments.http,
+        image=arguments.image,
+        authorities=arguments.ca,
         local_machine=machine,
-        credentials=user,
+        credentials=credentials,
     )
-    lines = TextReport(coloured=sys.stdout.isatty() and not read_variable("NO_COLOR"))
+    text_report = TextReport(coloured=sys.stdout.isatty() and not read_variable("NO_COLOR"))
     steps: list[StepResult] = []
     try:
-        for step in examine(request):
+        for step in examine(options):
             steps.append(step)
-            if not asked.json:
-                _print_line(lines.format_step(step))
+            if not arguments.json:
+                _print_line(text_report.format_step(step))
     except KeyboardInterrupt:
         return 130
-    ended = format_json(steps, str(place or ""), str(asked.image))
-    _print_line(ended if asked.json else lines.format_summary(steps))
+    report = format_json(steps, str(endpoint or ""), str(arguments.image))
+    _print_line(report if arguments.json else text_report.format_summary(steps))
     errors, warnings = count_findings(steps)
-    return 1 if errors or (asked.strict and warnings) else 0
+    return 1 if errors or (arguments.strict and warnings) else 0
 
 
 def _print_line(text: str) -> None:
@@ -65,8 +65,8 @@ def _build_parser() -> argparse.ArgumentParser:
         description="Test a set-up of Docxy as container clients use it, and report what is wrong "
         "and what to change. It spends one or two pulls of the image.",
     )
-    add = parser.add_argument
-    add(
+    add_argument = parser.add_argument
+    add_argument(
         "address",
         nargs="?",
         metavar="URL",
@@ -74,21 +74,21 @@ def _build_parser() -> argparse.ArgumentParser:
         help="the address by which clients reach the proxy, like https://proxy.example.com; "
         "default: DOCXY_PUBLIC_URL",
     )
-    add(
+    add_argument(
         "--image",
         default=DEFAULT,
         type=_wrap_parser(ImageReference.parse),
         help="a small image to pull, as it is written behind the proxy's address "
         "(default: %(default)s)",
     )
-    add(
+    add_argument(
         "--user",
         type=_wrap_parser(target.parse_username),
         metavar="NAME",
         help="log in at the proxy as this user; the password is read from the variable "
         f"{target.VARIABLE}, or from the standard input",
     )
-    add(
+    add_argument(
         "--ca",
         action="append",
         default=[],
@@ -96,19 +96,19 @@ def _build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a PEM file with an authority to trust, besides the system's; may be repeated",
     )
-    add(
+    add_argument(
         "--http",
         type=_wrap_parser(Endpoint.parse),
         metavar="URL",
         help="the address of plain http, if not port 80 of the same host",
     )
-    add(
+    add_argument(
         "--from-outside",
         action="store_true",
         help="do not check the settings and the cache, as on another machine",
     )
-    add("--strict", action="store_true", help="exit with status 1 for warnings, too")
-    add("--json", action="store_true", help="write JSON")
+    add_argument("--strict", action="store_true", help="exit with status 1 for warnings, too")
+    add_argument("--json", action="store_true", help="write JSON")
     return parser
 
 

@@ -21,40 +21,42 @@ ProbeOutcome = ProbeResponse | NoResponse
 _UNAVAILABLE = 503
 
 
-def fetch_health(line: ProbeClient, names: Iterable[str]) -> dict[str, ProbeOutcome]:
+def fetch_health(client: ProbeClient, names: Iterable[str]) -> dict[str, ProbeOutcome]:
     """Return the answers of /health for these registries and the default one, which is "".
 
     The requests run at the same time.
     """
-    asked = ["", *names]
-    with ThreadPoolExecutor(len(asked)) as pool:
+    registry_names = ["", *names]
+    with ThreadPoolExecutor(len(registry_names)) as pool:
         return dict(
             zip(
-                asked, pool.map(lambda name: _fetch_registry_health(line, name), asked), strict=True
+                registry_names,
+                pool.map(lambda name: _fetch_registry_health(client, name), registry_names),
+                strict=True,
             )
         )
 
 
-def _fetch_registry_health(line: ProbeClient, name: str) -> ProbeOutcome:
+def _fetch_registry_health(client: ProbeClient, name: str) -> ProbeOutcome:
     try:
-        return line.get(f"/health?upstream={quote(name, safe='')}")
-    except NoResponse as trouble:
-        return trouble
+        return client.get(f"/health?upstream={quote(name, safe='')}")
+    except NoResponse as error:
+        return error
 
 
-def judge_upstreams(seen: Mapping[str, ProbeOutcome]) -> Iterator[StepResult]:
+def judge_upstreams(responses: Mapping[str, ProbeOutcome]) -> Iterator[StepResult]:
     """Yield a step for each registry that is reached or not; skip those that are not served."""
-    for name, answer in seen.items():
-        tried = f"the proxy reaches {name or 'its registry'}"
-        if isinstance(answer, NoResponse):
-            yield StepResult(tried, str(answer), "no-answer")
-        elif answer.status == _UNAVAILABLE and answer.document.get("upstream"):
-            wrong = "upstream-other" if name else "upstream"
-            yield StepResult(tried, str(answer.document["upstream"]), wrong)
-        elif answer.document.get("upstream") == "ok":
-            yield StepResult(tried, "yes")
+    for name, response in responses.items():
+        action = f"the proxy reaches {name or 'its registry'}"
+        if isinstance(response, NoResponse):
+            yield StepResult(action, str(response), "no-answer")
+        elif response.status == _UNAVAILABLE and response.document.get("upstream"):
+            finding = "upstream-other" if name else "upstream"
+            yield StepResult(action, str(response.document["upstream"]), finding)
+        elif response.document.get("upstream") == "ok":
+            yield StepResult(action, "yes")
         elif not name:
-            yield StepResult(tried, "", skip_reason="the front does not pass /health")
+            yield StepResult(action, "", skip_reason="the front does not pass /health")
 
 
 _HTTPS: Final = 443
@@ -75,158 +77,162 @@ class ExaminationOptions:
     credentials: UserCredentials | None = None
 
 
-def examine(request: ExaminationOptions) -> Iterator[StepResult]:
+def examine(options: ExaminationOptions) -> Iterator[StepResult]:
     """Run the examination and yield each step as it ends.
 
     A serious finding ends it, or the part of it that can no longer succeed.
     """
-    yield from machine.judge_machine(request.local_machine)
-    place = request.endpoint
-    if place is None:
+    yield from machine.judge_machine(options.local_machine)
+    endpoint = options.endpoint
+    if endpoint is None:
         yield StepResult(
             "public address", "unknown, so nothing was tested from outside", "no-address"
         )
         return
-    settings = request.local_machine.settings
-    if step := machine.judge_address(settings, place):
+    settings = options.local_machine.settings
+    if step := machine.judge_address(settings, endpoint):
         yield step
-    reached = network.connect_to_all(place)
-    yield from network.judge_connections(place, reached)
-    if not reached.is_reachable:
+    results = network.connect_to_all(endpoint)
+    yield from network.judge_connections(endpoint, results)
+    if not results.is_reachable:
         return
-    found = yield from _open_client(place, request.authorities)
-    if found is None:
+    opened = yield from _open_client(endpoint, options.authorities)
+    if opened is None:
         return
-    line, is_trusted = found
-    yield from _check_plain_http(place, request.plain_http)
-    others: list[str] = []
+    client, is_trusted = opened
+    yield from _check_plain_http(endpoint, options.plain_http)
+    other_names: list[str] = []
     if settings:
         table = settings.build_registries()
-        others = [row.name for row in table.rows if row is not table.default]
-        yield from _check_hosts(place, table.hosts, request.authorities)
+        other_names = [row.name for row in table.rows if row is not table.default]
+        yield from _check_hosts(endpoint, table.hosts, options.authorities)
     try:
-        user = request.credentials
-        if user and (why := doctor_target.find_login_obstacle(place, is_trusted=is_trusted)):
-            yield StepResult(f"login as {user.user}", "", skip_reason=why)
+        user = options.credentials
+        if user and (
+            obstacle := doctor_target.find_login_obstacle(endpoint, is_trusted=is_trusted)
+        ):
+            yield StepResult(f"login as {user.user}", "", skip_reason=obstacle)
             user = None
-        yield from _examine_proxy(line, request.image, others, user)
-    except NoResponse as trouble:
-        yield StepResult("request", str(trouble), "no-answer")
+        yield from _examine_proxy(client, options.image, other_names, user)
+    except NoResponse as error:
+        yield StepResult("request", str(error), "no-answer")
 
 
 def _open_client(
-    place: Endpoint, authorities: Sequence[Path]
+    endpoint: Endpoint, authorities: Sequence[Path]
 ) -> Generator[StepResult, None, tuple[ProbeClient, bool] | None]:
     """Return a client for the proxy, and whether the proxy's certificate is trusted.
 
     Return None if the port does not speak TLS. Plain http is not trusted.
     """
-    if not place.is_tls:
-        return ProbeClient(place, None), False
-    trusting = network.build_tls_context(authorities)
-    shown = network.try_handshake(place, trusting)
-    yield network.judge_handshake(shown, time.time())
-    if shown.is_trusted:
-        return ProbeClient(place, trusting), True
+    if not endpoint.is_tls:
+        return ProbeClient(endpoint, None), False
+    tls_context = network.build_tls_context(authorities)
+    handshake = network.try_handshake(endpoint, tls_context)
+    yield network.judge_handshake(handshake, time.time())
+    if handshake.is_trusted:
+        return ProbeClient(endpoint, tls_context), True
     # With an untrusted certificate, the rest can still be examined, as long as there is TLS.
     return (
-        (ProbeClient(place, network.build_insecure_context()), False) if shown.verify_code else None
+        (ProbeClient(endpoint, network.build_insecure_context()), False)
+        if handshake.verify_code
+        else None
     )
 
 
-def _check_plain_http(place: Endpoint, plain: Endpoint | None) -> Iterator[StepResult]:
-    if not place.is_tls:
+def _check_plain_http(endpoint: Endpoint, plain_endpoint: Endpoint | None) -> Iterator[StepResult]:
+    if not endpoint.is_tls:
         return
-    if plain is None and place.port != _HTTPS:
+    if plain_endpoint is None and endpoint.port != _HTTPS:
         yield StepResult(
             "http redirects to https",
             "",
             skip_reason="the port of plain http is unknown; pass --http URL",
         )
         return
-    asked = ProbeClient(plain or Endpoint("http", place.host, _HTTP), None)
-    yield front.judge_plain(place, front.try_request(asked, "GET", "/v2/"))
+    client = ProbeClient(plain_endpoint or Endpoint("http", endpoint.host, _HTTP), None)
+    yield front.judge_plain(endpoint, front.try_request(client, "GET", "/v2/"))
 
 
 def _check_hosts(
-    place: Endpoint, names: Iterable[str], authorities: Sequence[Path]
+    endpoint: Endpoint, names: Iterable[str], authorities: Sequence[Path]
 ) -> Iterator[StepResult]:
     """Check DNS, connection and certificate of each host that stands for a single registry."""
     for name in sorted(names):
-        other = replace(place, host=name)
-        reached = network.connect_to_all(other)
-        yield from network.judge_connections(other, reached)
-        if reached.is_reachable and other.is_tls:
-            shown = network.try_handshake(other, network.build_tls_context(authorities))
-            yield network.judge_handshake(shown, time.time())
+        host_endpoint = replace(endpoint, host=name)
+        results = network.connect_to_all(host_endpoint)
+        yield from network.judge_connections(host_endpoint, results)
+        if results.is_reachable and host_endpoint.is_tls:
+            handshake = network.try_handshake(host_endpoint, network.build_tls_context(authorities))
+            yield network.judge_handshake(handshake, time.time())
 
 
 def _examine_proxy(
-    line: ProbeClient, image: ImageReference, others: list[str], user: UserCredentials | None
+    client: ProbeClient, image: ImageReference, other_names: list[str], user: UserCredentials | None
 ) -> Iterator[StepResult]:
-    looked = front.probe_front(line)
-    steps = list(front.judge_front(looked))
+    front_responses = front.probe_front(client)
+    steps = list(front.judge_front(front_responses))
     yield from steps
     if {step.finding_name for step in steps} & front.HOPELESS:
         return
-    reached = list(judge_upstreams(fetch_health(line, others)))
-    yield from reached
-    ping = line.get("/v2/")
-    pinged = challenges.judge_ping(line.endpoint, ping)
-    yield pinged
-    if pinged.finding_name in challenges.HOPELESS:
+    upstream_steps = list(judge_upstreams(fetch_health(client, other_names)))
+    yield from upstream_steps
+    ping = client.get("/v2/")
+    ping_step = challenges.judge_ping(client.endpoint, ping)
+    yield ping_step
+    if ping_step.finding_name in challenges.HOPELESS:
         return
     # `try_request` does not raise NoResponse: some firewalls drop forged requests silently.
-    forged = front.try_request(line, "GET", "/v2/", challenges.FORGED)
-    yield from challenges.judge_forged_host(line.endpoint, ping, forged)
-    figures = front.try_request(line, "GET", challenges.FIGURES)
-    hidden = not isinstance(figures, NoResponse) and figures.status == HTTPStatus.FORBIDDEN
-    pretended = challenges.FRIEND if hidden else challenges.STRANGER
-    claimed = front.try_request(line, "GET", challenges.FIGURES, pretended)
-    yield challenges.judge_forged_client(line.endpoint, figures, claimed)
-    knocked = token_flow.run_token_flow(
-        line, image.name, image.build_manifest_path(image.name), user
+    forged = front.try_request(client, "GET", "/v2/", challenges.FORGED)
+    yield from challenges.judge_forged_host(client.endpoint, ping, forged)
+    figures = front.try_request(client, "GET", challenges.FIGURES)
+    are_hidden = not isinstance(figures, NoResponse) and figures.status == HTTPStatus.FORBIDDEN
+    forged_header = challenges.FRIEND if are_hidden else challenges.STRANGER
+    forged_figures = front.try_request(client, "GET", challenges.FIGURES, forged_header)
+    yield challenges.judge_forged_client(client.endpoint, figures, forged_figures)
+    flow = token_flow.run_token_flow(
+        client, image.name, image.build_manifest_path(image.name), user
     )
-    if user and not knocked.user:
+    if user and not flow.user:
         yield StepResult(
             f"login as {user.user}", "", skip_reason="this proxy has no users of its own"
         )
-    yield from token_flow.judge_token_flow(knocked, f"docker pull {image}")
-    if knocked.head and knocked.has_succeeded:
-        yield from _examine_pull(line, image, knocked, knocked.head, user)
+    yield from token_flow.judge_token_flow(flow, f"docker pull {image}")
+    if flow.head and flow.has_succeeded:
+        yield from _examine_pull(client, image, flow, flow.head, user)
     else:
-        yield from token_flow.judge_clocks(ping, knocked.token)
+        yield from token_flow.judge_clocks(ping, flow.token)
 
 
 def _examine_pull(
-    line: ProbeClient,
+    probe_client: ProbeClient,
     image: ImageReference,
-    knocked: token_flow.TokenFlow,
+    flow: token_flow.TokenFlow,
     head: ProbeResponse,
     user: UserCredentials | None,
 ) -> Iterator[StepResult]:
     yield token_flow.judge_pulls(head)
-    yield from token_flow.judge_clocks(head, knocked.token)
-    yield from pulling.judge_pull(pulling.pull(line, image, knocked, head))
+    yield from token_flow.judge_clocks(head, flow.token)
+    yield from pulling.judge_pull(pulling.pull(probe_client, image, flow, head))
     registry, name = image.registry, image.repository
-    ways = {
+    names_by_client = {
         "containerd": (name, f"{image.build_manifest_path(name)}?ns={registry}"),
         "podman": (f"{registry}/{name}", image.build_manifest_path(f"{registry}/{name}")),
     }
-    for client, (asked, target) in ways.items():
-        way = token_flow.run_token_flow(line, asked, target, user)
-        if not challenges.is_other_registry(way.first, knocked.first):
-            yield judge_other_name(f"{client}: {target}", way, head)
+    for client, (repository, target) in names_by_client.items():
+        other_flow = token_flow.run_token_flow(probe_client, repository, target, user)
+        if not challenges.is_other_registry(other_flow.first, flow.first):
+            yield judge_other_name(f"{client}: {target}", other_flow, head)
 
 
-def judge_other_name(tried: str, way: token_flow.TokenFlow, head: ProbeResponse) -> StepResult:
+def judge_other_name(action: str, flow: token_flow.TokenFlow, head: ProbeResponse) -> StepResult:
     """Judge whether another name of the image leads to the manifest that `head` describes."""
-    if way.head is None or not way.has_succeeded:
-        if way.first.status == HTTPStatus.NOT_FOUND:
+    if flow.head is None or not flow.has_succeeded:
+        if flow.first.status == HTTPStatus.NOT_FOUND:
             return StepResult(
-                tried, "", skip_reason="this proxy does not serve the registry by this name"
+                action, "", skip_reason="this proxy does not serve the registry by this name"
             )
-        return StepResult(tried, str(way.head or way.token or way.first), "address-ways")
-    digest = way.head.header("docker-content-digest")
-    same = digest == head.header("docker-content-digest")
-    return StepResult(tried, digest, "" if same else "address-ways")
+        return StepResult(action, str(flow.head or flow.token or flow.first), "address-ways")
+    digest = flow.head.header("docker-content-digest")
+    is_same = digest == head.header("docker-content-digest")
+    return StepResult(action, digest, "" if is_same else "address-ways")

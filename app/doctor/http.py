@@ -18,7 +18,7 @@ from app.version import VERSION
 AGENT: Final = f"docxy-doctor/{VERSION}"
 PATIENCE: Final = 60.0
 """Seconds to wait for an answer: Docxy retries a registry for up to 45 s."""
-_PIECE: Final = 256 * 1024
+_CHUNK_SIZE: Final = 256 * 1024
 
 
 class NoResponse(Exception):
@@ -80,16 +80,16 @@ class ProbeResponse:
 
     def __str__(self) -> str:
         kind = media_types.essence(self.header("content-type"))
-        told = f"{self.error_code}: {self.error_message}" if self.error_code else kind
-        return f"{self.status}" + (f" ({told})" if told else "")
+        detail = f"{self.error_code}: {self.error_message}" if self.error_code else kind
+        return f"{self.status}" + (f" ({detail})" if detail else "")
 
 
 class ProbeClient:
     """A client for one endpoint; `context` is used only if the endpoint has TLS."""
 
-    def __init__(self, place: Endpoint, context: ssl.SSLContext | None) -> None:
-        self.endpoint = place
-        self._context = context if place.is_tls else None
+    def __init__(self, endpoint: Endpoint, context: ssl.SSLContext | None) -> None:
+        self.endpoint = endpoint
+        self._context = context if endpoint.is_tls else None
 
     def get(self, target: str, headers: Iterable[tuple[str, str]] = ()) -> ProbeResponse:
         """Send a GET and return the answer; raise NoResponse."""
@@ -107,21 +107,21 @@ class ProbeClient:
 
         `patience` is the time-out in seconds for connecting and for each read.
         """
-        started = time.monotonic()
+        started_at = time.monotonic()
         try:
-            with self.connect(patience) as carrier:
-                asked = http.client.HTTPConnection(self.endpoint.host, timeout=patience)
-                asked.sock = carrier
-                asked.putrequest(
+            with self.connect(patience) as sock:
+                connection = http.client.HTTPConnection(self.endpoint.host, timeout=patience)
+                connection.sock = sock
+                connection.putrequest(
                     method, self.endpoint.path + target, skip_host=True, skip_accept_encoding=True
                 )
-                asked.putheader("Host", self.endpoint.authority)
-                asked.putheader("User-Agent", AGENT)
-                for name, text in headers:
-                    asked.putheader(name, text)
-                asked.endheaders()
-                with asked.getresponse() as response:
-                    return _read_response(response, method, started)
+                connection.putheader("Host", self.endpoint.authority)
+                connection.putheader("User-Agent", AGENT)
+                for name, value in headers:
+                    connection.putheader(name, value)
+                connection.endheaders()
+                with connection.getresponse() as response:
+                    return _read_response(response, method, started_at)
         except TimeoutError as error:
             message = f"no response within {patience:.0f} s"
             raise NoResponse(message) from error
@@ -136,13 +136,13 @@ class ProbeClient:
 
         `patience` is the socket's time-out in seconds.
         """
-        plain = socket.create_connection((self.endpoint.host, self.endpoint.port), timeout=patience)
+        sock = socket.create_connection((self.endpoint.host, self.endpoint.port), timeout=patience)
         if self._context is None:
-            return plain
+            return sock
         try:
-            return self._context.wrap_socket(plain, server_hostname=self.endpoint.host)
+            return self._context.wrap_socket(sock, server_hostname=self.endpoint.host)
         except OSError:
-            plain.close()
+            sock.close()
             raise
 
 
@@ -159,32 +159,34 @@ def describe_error(error: Exception) -> str:
 
 
 def _read_response(
-    response: http.client.HTTPResponse, method: str, started: float
+    response: http.client.HTTPResponse, method: str, started_at: float
 ) -> ProbeResponse:
-    at = time.time()
-    kept, length, hashed, first, broken = b"", 0, hashlib.sha256(), 0.0, ""
+    received_at = time.time()
+    body, length, sha256, first_byte_seconds, failure = b"", 0, hashlib.sha256(), 0.0, ""
     try:
-        while piece := response.read1(_PIECE):
-            first = first or time.monotonic() - started
-            length += len(piece)
-            hashed.update(piece)
-            if len(kept) < LARGEST:
-                kept += piece
+        while chunk := response.read1(_CHUNK_SIZE):
+            first_byte_seconds = first_byte_seconds or time.monotonic() - started_at
+            length += len(chunk)
+            sha256.update(chunk)
+            if len(body) < LARGEST:
+                body += chunk
     except TimeoutError:
-        broken = "it fell silent"
+        failure = "it fell silent"
     except (OSError, http.client.HTTPException) as error:
-        broken = describe_error(error)
-    answer = ProbeResponse(
+        failure = describe_error(error)
+    probe_response = ProbeResponse(
         status=response.status,
         headers=response.getheaders(),
-        body=kept,
+        body=body,
         length=length,
-        digest=f"sha256:{hashed.hexdigest()}",
-        failure=broken,
-        first_byte_seconds=first,
-        total_seconds=time.monotonic() - started,
-        received_at=at,
+        digest=f"sha256:{sha256.hexdigest()}",
+        failure=failure,
+        first_byte_seconds=first_byte_seconds,
+        total_seconds=time.monotonic() - started_at,
+        received_at=received_at,
     )
-    if method != "HEAD" and not broken and length < (answer.content_length or 0):
-        return replace(answer, failure=f"{length} of {answer.content_length} bytes arrived")
-    return answer
+    if method != "HEAD" and not failure and length < (probe_response.content_length or 0):
+        return replace(
+            probe_response, failure=f"{length} of {probe_response.content_length} bytes arrived"
+        )
+    return probe_response

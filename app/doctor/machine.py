@@ -12,7 +12,7 @@ from app.config.settings import CacheSettings, Settings
 from app.doctor.findings import StepResult
 from app.doctor.target import Endpoint
 
-_FRONT: Final = 1800
+_FRONT_TIMEOUT: Final = 1800
 """The time-out in deploy/nginx.conf, in seconds."""
 
 
@@ -53,16 +53,18 @@ def _inspect_disk(path: Path | None) -> CacheDisk | None:
     if path is None:
         return None
     content = path / "content"
-    there = next(one for one in (path, *path.parents) if one.exists())  # Docxy creates the rest
-    owner = there.stat()
-    keeper = content.stat() if content.is_dir() else owner
-    usage = shutil.disk_usage(there)
+    existing = next(
+        candidate for candidate in (path, *path.parents) if candidate.exists()
+    )  # Docxy creates the rest
+    status = existing.stat()
+    content_status = content.stat() if content.is_dir() else status
+    usage = shutil.disk_usage(existing)
     return CacheDisk(
         path=path,
         total=usage.total,
         free=usage.free,
-        owner=owner.st_uid,
-        content_owner=keeper.st_uid,
+        owner=status.st_uid,
+        content_owner=content_status.st_uid,
     )
 
 
@@ -81,46 +83,46 @@ def read_public_endpoint(machine: Machine) -> Endpoint | None:
 def judge_machine(machine: Machine) -> Iterator[StepResult]:
     """Yield the steps for the settings, each alone and in combination, and for the cache's disk."""
     for fault in machine.faults:
-        directory = fault.startswith(("DOCXY_CACHE_DIR:", "cache_dir:"))
-        yield StepResult("settings", fault, "cache-directory" if directory else "settings")
+        is_directory = fault.startswith(("DOCXY_CACHE_DIR:", "cache_dir:"))
+        yield StepResult("settings", fault, "cache-directory" if is_directory else "settings")
     settings = machine.settings
     if settings is None:
         return
-    wrong = list(_find_contradictions(settings))
-    yield from wrong
-    if not wrong:
+    steps = list(_find_contradictions(settings))
+    yield from steps
+    if not steps:
         yield StepResult("settings", "valid")
     if machine.disk:
         yield _judge_disk(machine.disk, settings)
 
 
-def judge_address(settings: Settings | None, place: Endpoint) -> StepResult | None:
+def judge_address(settings: Settings | None, endpoint: Endpoint) -> StepResult | None:
     """Judge whether the examined address is DOCXY_PUBLIC_URL; return None if that is not set."""
     if settings is None or not settings.public_url:
         return None
-    tried = "DOCXY_PUBLIC_URL"
-    if settings.public_url == str(place):
-        return StepResult(tried, f"{place}, as tested")
-    return StepResult(tried, f"{settings.public_url}, but {place} was tested", "other-address")
+    action = "DOCXY_PUBLIC_URL"
+    if settings.public_url == str(endpoint):
+        return StepResult(action, f"{endpoint}, as tested")
+    return StepResult(action, f"{settings.public_url}, but {endpoint} was tested", "other-address")
 
 
 def _find_contradictions(settings: Settings) -> Iterator[StepResult]:
-    written = settings.model_fields_set
+    set_fields = settings.model_fields_set
     public = urlsplit(settings.public_url or "")
     if public.scheme == "http" and not Endpoint("http", public.hostname or "", 0).is_loopback:
         yield StepResult("settings", f"DOCXY_PUBLIC_URL={settings.public_url}", "public-http")
-    without = sorted(written & CacheSettings.model_fields.keys() - {"cache_dir"})
-    if without and settings.cache_dir is None:
-        names = ", ".join(map(Settings.variable, without))
+    cache_fields = sorted(set_fields & CacheSettings.model_fields.keys() - {"cache_dir"})
+    if cache_fields and settings.cache_dir is None:
+        names = ", ".join(map(Settings.variable, cache_fields))
         yield StepResult("settings", f"{names} without DOCXY_CACHE_DIR", "cache-off")
-    slow = [
+    long_timeouts = [
         f"{Settings.variable(name)}={getattr(settings, name):g}"
         for name in ("read_timeout", "write_timeout")
-        if getattr(settings, name) >= _FRONT
+        if getattr(settings, name) >= _FRONT_TIMEOUT
     ]
-    if slow:
-        came = f"{', '.join(slow)}, and the shipped nginx.conf waits {_FRONT} s"
-        yield StepResult("settings", came, "timeouts")
+    if long_timeouts:
+        outcome = f"{', '.join(long_timeouts)}, and the shipped nginx.conf waits {_FRONT_TIMEOUT} s"
+        yield StepResult("settings", outcome, "timeouts")
     yield from _check_registries(settings, public.netloc)
 
 
@@ -131,28 +133,30 @@ def _check_registries(settings: Settings, public: str) -> Iterator[StepResult]:
             yield StepResult(
                 "settings", f"{row.name} has the URL {row.url}, which is this proxy", "loop"
             )
-    mixed = [row.name for row in table.rows if not row.managed and not row.hosts]
-    if table.default.managed and mixed:
-        came = f"{table.default.name} is managed, but not {', '.join(mixed)}"
-        yield StepResult("settings", came, "managed-mixed")
+    unmanaged = [row.name for row in table.rows if not row.managed and not row.hosts]
+    if table.default.managed and unmanaged:
+        outcome = f"{table.default.name} is managed, but not {', '.join(unmanaged)}"
+        yield StepResult("settings", outcome, "managed-mixed")
 
 
 def _judge_disk(disk: CacheDisk, settings: Settings) -> StepResult:
-    tried = f"cache: {disk.path}"
+    action = f"cache: {disk.path}"
     if disk.owner != disk.content_owner:
         # For example because a command ran as root.
-        came = f"it belongs to user {disk.owner}, and its content to user {disk.content_owner}"
-        return StepResult(tried, came, "cache-directory")
-    came = f"{_format_gib(disk.free)} of {_format_gib(disk.total)} are free"
+        outcome = f"it belongs to user {disk.owner}, and its content to user {disk.content_owner}"
+        return StepResult(action, outcome, "cache-directory")
+    outcome = f"{_format_gib(disk.free)} of {_format_gib(disk.total)} are free"
     if disk.free < settings.cache_min_free:
-        least = _format_gib(settings.cache_min_free)
-        return StepResult(tried, f"{came}, and DOCXY_CACHE_MIN_FREE is {least}", "cache-space")
-    most = settings.cache_max_size
-    if most is not None and most > disk.total - settings.cache_min_free:
+        min_free = _format_gib(settings.cache_min_free)
         return StepResult(
-            tried, f"{came}, and DOCXY_CACHE_MAX_SIZE is {_format_gib(most)}", "cache-size"
+            action, f"{outcome}, and DOCXY_CACHE_MIN_FREE is {min_free}", "cache-space"
         )
-    return StepResult(tried, came)
+    max_size = settings.cache_max_size
+    if max_size is not None and max_size > disk.total - settings.cache_min_free:
+        return StepResult(
+            action, f"{outcome}, and DOCXY_CACHE_MAX_SIZE is {_format_gib(max_size)}", "cache-size"
+        )
+    return StepResult(action, outcome)
 
 
 def _format_gib(size: int) -> str:

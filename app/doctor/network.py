@@ -14,11 +14,16 @@ from app.doctor.target import Endpoint
 
 PATIENCE: Final = 10.0
 _AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
-_SOON: Final = 14 * 24 * 3600.0
+_MAX_SOON: Final = 14 * 24 * 3600.0
 _DAY: Final = 24 * 3600
 
 # OpenSSL's X509_V_ERR_... codes.
-_CODES: Final = {9: "tls-early", 10: "tls-expired", 62: "tls-name", 64: "tls-name"}
+_FINDINGS_BY_VERIFY_CODE: Final = {
+    9: "tls-early",
+    10: "tls-expired",
+    62: "tls-name",
+    64: "tls-name",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class ConnectResults:
     @property
     def is_reachable(self) -> bool:
         """Whether any of the addresses accepts connections."""
-        return any(not trouble for _, trouble in self.addresses)
+        return any(not error for _, error in self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,13 @@ class TlsHandshake:
         return not self.verify_code and not self.error
 
 
-def connect_to_all(place: Endpoint) -> ConnectResults:
+def connect_to_all(endpoint: Endpoint) -> ConnectResults:
     """Resolve the name of an endpoint, connect to each address, and return the results."""
     try:
-        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        address_infos = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         return ConnectResults((), describe_error(error))
-    addresses = {str(entry[4][0]): entry for entry in found}
+    addresses = {str(entry[4][0]): entry for entry in address_infos}
     return ConnectResults(tuple((name, _try_connect(entry)) for name, entry in addresses.items()))
 
 
@@ -76,26 +81,26 @@ def _try_connect(entry: _AddressInfo) -> str:
     return ""
 
 
-def judge_connections(place: Endpoint, reached: ConnectResults) -> Iterator[StepResult]:
+def judge_connections(endpoint: Endpoint, results: ConnectResults) -> Iterator[StepResult]:
     """Yield the steps for DNS and TCP, and for TLS if the endpoint has none."""
-    tried = f"DNS: {place.host}"
-    if not reached.addresses:
-        yield StepResult(tried, reached.dns_error, "dns")
+    action = f"DNS: {endpoint.host}"
+    if not results.addresses:
+        yield StepResult(action, results.dns_error, "dns")
         return
-    yield StepResult(tried, ", ".join(address for address, _ in reached.addresses))
-    deaf = [f"{address}: {trouble}" for address, trouble in reached.addresses if trouble]
-    wrong = "" if not deaf else "tcp-some" if reached.is_reachable else "tcp"
+    yield StepResult(action, ", ".join(address for address, _ in results.addresses))
+    silent = [f"{address}: {error}" for address, error in results.addresses if error]
+    finding = "" if not silent else "tcp-some" if results.is_reachable else "tcp"
     # A loopback name usually resolves to both loopback addresses, and one is enough.
-    if wrong == "tcp-some" and place.is_loopback:
-        wrong = ""
-    answer = f"{len(reached.addresses) - len(deaf)} of {len(reached.addresses)} addresses answer"
-    yield StepResult(f"TCP: port {place.port}", "; ".join([answer, *deaf]), wrong)
-    if not place.is_tls:
-        came = "passwords and tokens cross the network in the clear"
-        if place.is_loopback:
+    if finding == "tcp-some" and endpoint.is_loopback:
+        finding = ""
+    summary = f"{len(results.addresses) - len(silent)} of {len(results.addresses)} addresses answer"
+    yield StepResult(f"TCP: port {endpoint.port}", "; ".join([summary, *silent]), finding)
+    if not endpoint.is_tls:
+        outcome = "passwords and tokens cross the network in the clear"
+        if endpoint.is_loopback:
             yield StepResult("TLS", "plain http, which clients accept on loopback only")
         else:
-            yield StepResult("TLS", came, "plain-http")
+            yield StepResult("TLS", outcome, "plain-http")
 
 
 def build_tls_context(authorities: Sequence[Path]) -> ssl.SSLContext:
@@ -103,35 +108,35 @@ def build_tls_context(authorities: Sequence[Path]) -> ssl.SSLContext:
 
     Raise OSError if a file cannot be read or has no certificate.
     """
-    made = ssl.create_default_context()
+    context = ssl.create_default_context()
     # Since Python 3.13, the default is stricter than any client.
-    made.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
     for path in authorities:
-        made.load_verify_locations(path)
-    return made
+        context.load_verify_locations(path)
+    return context
 
 
 def build_insecure_context() -> ssl.SSLContext:
     """Return a context that accepts any certificate, for requests that carry no secret."""
-    made = ssl.create_default_context()
-    made.check_hostname = False
-    made.verify_mode = ssl.CERT_NONE
-    return made
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
-def try_handshake(place: Endpoint, trusting: ssl.SSLContext) -> TlsHandshake:
+def try_handshake(endpoint: Endpoint, context: ssl.SSLContext) -> TlsHandshake:
     """Make a TLS handshake as a client does, and return its result, even if it fails."""
     try:
         with (
-            socket.create_connection((place.host, place.port), timeout=PATIENCE) as plain,
-            trusting.wrap_socket(plain, server_hostname=place.host) as shaken,
+            socket.create_connection((endpoint.host, endpoint.port), timeout=PATIENCE) as sock,
+            context.wrap_socket(sock, server_hostname=endpoint.host) as tls_sock,
         ):
-            certificate = shaken.getpeercert() or {}
-            since, until = (
+            certificate = tls_sock.getpeercert() or {}
+            valid_from, valid_until = (
                 float(ssl.cert_time_to_seconds(str(certificate[name])))
                 for name in ("notBefore", "notAfter")
             )
-            return TlsHandshake(shaken.version() or "", since, until)
+            return TlsHandshake(tls_sock.version() or "", valid_from, valid_until)
     except ssl.SSLCertVerificationError as error:
         return TlsHandshake(verify_code=error.verify_code, error=error.verify_message)
     except ssl.SSLError as error:
@@ -142,18 +147,22 @@ def try_handshake(place: Endpoint, trusting: ssl.SSLContext) -> TlsHandshake:
         return TlsHandshake(error=describe_error(error))
 
 
-def judge_handshake(shown: TlsHandshake, now: float) -> StepResult:
+def judge_handshake(handshake: TlsHandshake, now: float) -> StepResult:
     """Judge the certificate at time `now`, in wall-clock seconds since 1970.
 
     It expires soon if fewer than 14 days are left, or less than a quarter of its validity.
     """
-    if shown.verify_code:
-        return StepResult("TLS", shown.error, _CODES.get(shown.verify_code, "tls-chain"))
-    if shown.error or shown.valid_until is None:
-        return StepResult("TLS", shown.error, "tls")
-    left = shown.valid_until - now
-    day = time.strftime("%Y-%m-%d", time.gmtime(shown.valid_until))
-    came = f"{shown.version}, a trusted certificate until {day} ({left / _DAY:.0f} days)"
+    if handshake.verify_code:
+        return StepResult(
+            "TLS", handshake.error, _FINDINGS_BY_VERIFY_CODE.get(handshake.verify_code, "tls-chain")
+        )
+    if handshake.error or handshake.valid_until is None:
+        return StepResult("TLS", handshake.error, "tls")
+    remaining = handshake.valid_until - now
+    expiry = time.strftime("%Y-%m-%d", time.gmtime(handshake.valid_until))
+    outcome = (
+        f"{handshake.version}, a trusted certificate until {expiry} ({remaining / _DAY:.0f} days)"
+    )
     # Authorities with automatic renewal issue certificates that last for days, or hours.
-    soon = min(_SOON, (shown.valid_until - shown.valid_from) / 4)
-    return StepResult("TLS", came, "tls-soon" if left < soon else "")
+    threshold = min(_MAX_SOON, (handshake.valid_until - handshake.valid_from) / 4)
+    return StepResult("TLS", outcome, "tls-soon" if remaining < threshold else "")

@@ -13,11 +13,11 @@ from app.oci.headers import Headers
 from app.oci.manifest import Descriptor, Descriptors, Platform, parse_descriptors
 
 # The headers that Go adds by itself, and those that containerd sends for layers.
-_GO: Final = [("Accept-Encoding", "gzip")]
-_CONTAINERD: Final = [("Accept-Encoding", "zstd;q=1.0, gzip;q=0.8, deflate;q=0.5")]
+_GO_HEADERS: Final = [("Accept-Encoding", "gzip")]
+_CONTAINERD_HEADERS: Final = [("Accept-Encoding", "zstd;q=1.0, gzip;q=0.8, deflate;q=0.5")]
 _PARTIAL: Final = 206
-_LEADS: Final = frozenset({301, 302, 303, 307, 308})
-_MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,125 +50,145 @@ class PullResponses:
 
 
 def pull(
-    line: ProbeClient, image: ImageReference, knocked: TokenFlow, head: ProbeResponse
+    client: ProbeClient, image: ImageReference, flow: TokenFlow, head: ProbeResponse
 ) -> PullResponses:
     """Pull an image as Docker and containerd do, and return the answers; raise NoResponse."""
-    seen = PullResponses(head)
-    let_in = knocked.authorization
-    asked = [*ACCEPT, *_GO, *let_in]
+    responses = PullResponses(head)
+    authorization = flow.authorization
+    headers = [*ACCEPT, *_GO_HEADERS, *authorization]
     digest = head.header("docker-content-digest") or str(image.reference)
-    read = _fetch_manifest(line, image, seen, digest, head.content_length, asked)
-    if read.manifests:
-        chosen = _choose_manifest(read.manifests)
-        read = _fetch_manifest(line, image, seen, chosen.digest, chosen.size, asked)
-    blobs = list({one.digest: one for one in read.blobs if not one.is_foreign}.values())
+    descriptors = _fetch_manifest(client, image, responses, digest, head.content_length, headers)
+    if descriptors.manifests:
+        descriptor = _choose_manifest(descriptors.manifests)
+        descriptors = _fetch_manifest(
+            client, image, responses, descriptor.digest, descriptor.size, headers
+        )
+    blobs = list({blob.digest: blob for blob in descriptors.blobs if not blob.is_foreign}.values())
     if blobs:
-        largest = max(blobs, key=lambda one: one.size)
+        largest = max(blobs, key=lambda blob: blob.size)
         target = f"/v2/{image.name}/blobs/{largest.digest}"
-        seen.blob_head = (largest, line.request("HEAD", target, let_in))
-        for one in blobs:
-            got = line.get(f"/v2/{image.name}/blobs/{one.digest}", [*_CONTAINERD, *let_in])
-            seen.contents.append(FetchedContent("blob", one.digest, one.size, got))
-        seen.ranged = _fetch_range(line, target, largest, let_in)
-    return seen
+        responses.blob_head = (largest, client.request("HEAD", target, authorization))
+        for blob in blobs:
+            response = client.get(
+                f"/v2/{image.name}/blobs/{blob.digest}", [*_CONTAINERD_HEADERS, *authorization]
+            )
+            responses.contents.append(FetchedContent("blob", blob.digest, blob.size, response))
+        responses.ranged = _fetch_range(client, target, largest, authorization)
+    return responses
 
 
 def _fetch_manifest(  # noqa: PLR0913, PLR0917 - one request and what it should return
-    line: ProbeClient,
+    client: ProbeClient,
     image: ImageReference,
-    seen: PullResponses,
+    responses: PullResponses,
     digest: str,
     size: int | None,
     headers: Headers,
 ) -> Descriptors:
-    got = line.get(f"/v2/{image.name}/manifests/{digest}", headers)
-    seen.contents.append(FetchedContent("manifest", digest, size, got))
+    response = client.get(f"/v2/{image.name}/manifests/{digest}", headers)
+    responses.contents.append(FetchedContent("manifest", digest, size, response))
     try:
-        return parse_descriptors(got.body)
+        return parse_descriptors(response.body)
     except ValueError:
         return Descriptors((), ())
 
 
 def _choose_manifest(manifests: tuple[Descriptor, ...]) -> Descriptor:
     """Return the manifest for this machine's platform, or the first one if there is none."""
-    machine = platform.machine().lower()
-    wanted = Platform("linux", _MACHINES.get(machine, machine))
-    suited = [one for one in manifests if one.platform and one.platform.satisfies(wanted)]
-    return [*suited, *manifests][0]
+    machine_name = platform.machine().lower()
+    own_platform = Platform("linux", _ARCHITECTURES.get(machine_name, machine_name))
+    matching = [
+        descriptor
+        for descriptor in manifests
+        if descriptor.platform and descriptor.platform.satisfies(own_platform)
+    ]
+    return [*matching, *manifests][0]
 
 
-def _fetch_range(line: ProbeClient, target: str, blob: Descriptor, let_in: Headers) -> FetchedRange:
+def _fetch_range(
+    client: ProbeClient, target: str, blob: Descriptor, authorization: Headers
+) -> FetchedRange:
     start = blob.size // 2
-    got = line.get(target, [("Range", f"bytes={start}-"), *let_in])
-    return FetchedRange(start, blob.size, got)
+    response = client.get(target, [("Range", f"bytes={start}-"), *authorization])
+    return FetchedRange(start, blob.size, response)
 
 
-def judge_pull(seen: PullResponses) -> Iterator[StepResult]:
+def judge_pull(responses: PullResponses) -> Iterator[StepResult]:
     """Yield a step for each answer of a pull, with what is wrong with it."""
     yield _judge_length(
-        seen.head, "HEAD of the manifest has a length", _find_manifest_size(seen.contents)
+        responses.head, "HEAD of the manifest has a length", _find_manifest_size(responses.contents)
     )
-    for part in seen.contents:
-        yield _judge_content(part)
-    if seen.blob_head:
-        blob, head = seen.blob_head
+    for content in responses.contents:
+        yield _judge_content(content)
+    if responses.blob_head:
+        blob, head = responses.blob_head
         yield _judge_length(head, "HEAD of a layer has a length", blob.size)
-    if seen.ranged:
-        yield _judge_range(seen.ranged)
+    if responses.ranged:
+        yield _judge_range(responses.ranged)
 
 
-def _find_manifest_size(parts: list[FetchedContent]) -> int | None:
+def _find_manifest_size(contents: list[FetchedContent]) -> int | None:
     """Return the size in bytes of the first manifest, or None if it did not arrive intact."""
-    for part in parts:
-        whole = part.response.status == OK and not part.response.failure
-        return part.response.length if whole and part.response.digest == part.digest else None
+    for content in contents:
+        is_intact = content.response.status == OK and not content.response.failure
+        return (
+            content.response.length
+            if is_intact and content.response.digest == content.digest
+            else None
+        )
     return None
 
 
-def _judge_length(head: ProbeResponse, tried: str, size: int | None) -> StepResult:
+def _judge_length(head: ProbeResponse, action: str, size: int | None) -> StepResult:
     if head.status != OK:
-        return _judge_refusal(tried, head)
+        return _judge_refusal(action, head)
     if head.content_length is None:
-        return StepResult(tried, "none", "length")
-    wrong = size is not None and size != head.content_length
-    came = f"{head.content_length:,} bytes" + (f" instead of {size:,}" if wrong else "")
-    return StepResult(tried, came, "length" if wrong else "")
+        return StepResult(action, "none", "length")
+    is_wrong = size is not None and size != head.content_length
+    outcome = f"{head.content_length:,} bytes" + (f" instead of {size:,}" if is_wrong else "")
+    return StepResult(action, outcome, "length" if is_wrong else "")
 
 
-def _judge_content(part: FetchedContent) -> StepResult:
-    got = part.response
-    tried = f"{part.kind} {part.digest[:19]}"
-    if got.status != OK:
-        return _judge_refusal(tried, got)
-    if encoding := got.header("content-encoding"):
-        return StepResult(tried, f"Content-Encoding: {encoding}", "gzip")
-    if not got.length and part.size:
-        return StepResult(tried, f"0 of {part.size:,} bytes", "empty")
-    if got.failure:
-        return StepResult(tried, got.failure, "cut")
-    wrong = part.digest.startswith("sha256:") and got.digest != part.digest
-    times = f"in {got.total_seconds:.2f} s, the first one after {got.first_byte_seconds:.2f} s"
-    came = f"{got.length:,} bytes {times}; the digest is {got.digest if wrong else 'correct'}"
-    return StepResult(tried, came, "digest" if wrong else "")
+def _judge_content(content: FetchedContent) -> StepResult:
+    reply = content.response
+    action = f"{content.kind} {content.digest[:19]}"
+    if reply.status != OK:
+        return _judge_refusal(action, reply)
+    if encoding := reply.header("content-encoding"):
+        return StepResult(action, f"Content-Encoding: {encoding}", "gzip")
+    if not reply.length and content.size:
+        return StepResult(action, f"0 of {content.size:,} bytes", "empty")
+    if reply.failure:
+        return StepResult(action, reply.failure, "cut")
+    wrong = content.digest.startswith("sha256:") and reply.digest != content.digest
+    times = f"in {reply.total_seconds:.2f} s, the first one after {reply.first_byte_seconds:.2f} s"
+    text = f"{reply.length:,} bytes {times}; the digest is {reply.digest if wrong else 'correct'}"
+    return StepResult(action, text, "digest" if wrong else "")
 
 
-def _judge_refusal(tried: str, got: ProbeResponse) -> StepResult:
-    if got.status in _LEADS:
-        return StepResult(tried, f"{got.status} to another address", "redirect")
+def _judge_refusal(action: str, response: ProbeResponse) -> StepResult:
+    if response.status in _REDIRECTS:
+        return StepResult(action, f"{response.status} to another address", "redirect")
     return StepResult(
-        tried, str(got), "pulls-spent" if got.error_code == "TOOMANYREQUESTS" else "refused"
+        action,
+        str(response),
+        "pulls-spent" if response.error_code == "TOOMANYREQUESTS" else "refused",
     )
 
 
-def _judge_range(piece: FetchedRange) -> StepResult:
-    got = piece.response
-    tried = f"Range: bytes={piece.start}-"
-    wanted = f"bytes {piece.start}-{piece.size - 1}/{piece.size}"
-    if got.status in _LEADS:
-        return StepResult(tried, f"{got.status} to another address", "redirect")
-    if got.status in {OK, _PARTIAL} and not got.length:
-        return StepResult(tried, "0 bytes", "empty")
-    told = got.header("content-range")
-    right = got.status == _PARTIAL and told == wanted and got.length == piece.size - piece.start
-    came = f"{got.status}, {told or 'no Content-Range'}, {got.length:,} bytes"
-    return StepResult(tried, came, "" if right else "range")
+def _judge_range(fetched: FetchedRange) -> StepResult:
+    response = fetched.response
+    action = f"Range: bytes={fetched.start}-"
+    expected = f"bytes {fetched.start}-{fetched.size - 1}/{fetched.size}"
+    if response.status in _REDIRECTS:
+        return StepResult(action, f"{response.status} to another address", "redirect")
+    if response.status in {OK, _PARTIAL} and not response.length:
+        return StepResult(action, "0 bytes", "empty")
+    content_range = response.header("content-range")
+    is_right = (
+        response.status == _PARTIAL
+        and content_range == expected
+        and response.length == fetched.size - fetched.start
+    )
+    outcome = f"{response.status}, {content_range or 'no Content-Range'}, {response.length:,} bytes"
+    return StepResult(action, outcome, "" if is_right else "range")

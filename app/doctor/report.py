@@ -24,7 +24,7 @@ def make_printable(text: str) -> str:
 
     Parts of the text come from servers.
     """
-    return "".join(one if one.isprintable() else "?" for one in text)
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 class TextReport:
@@ -35,10 +35,10 @@ class TextReport:
 
     def format_step(self, step: StepResult) -> str:
         """Return the lines for a step, with what to change if something is wrong."""
-        how = classify(step)
-        mark = self._paint(_MARKS[how], _COLOURS[how])
-        came = f"skipped: {step.skip_reason}" if step.skip_reason else step.outcome
-        lines = [f"{mark}  {step.action}: {make_printable(came)}"]
+        state = classify(step)
+        mark = self._paint(_MARKS[state], _COLOURS[state])
+        outcome = f"skipped: {step.skip_reason}" if step.skip_reason else step.outcome
+        lines = [f"{mark}  {step.action}: {make_printable(outcome)}"]
         if step.finding:
             lines += self._format_finding(step.finding)
         return "\n".join(lines)
@@ -47,7 +47,7 @@ class TextReport:
         title = self._paint(finding.title, "1")
         return [
             f"{_INDENT}{title}.",
-            *(f"{_INDENT}-> {change}" for change in finding.remedies),
+            *(f"{_INDENT}-> {remedy}" for remedy in finding.remedies),
             f"{_INDENT}   {finding.anchor}",
         ]
 
@@ -72,7 +72,7 @@ def count_findings(steps: Sequence[StepResult]) -> tuple[int, int]:
 def format_json(steps: Sequence[StepResult], address: str, image: str) -> str:
     """Return the whole report as a JSON document."""
     errors, warnings = count_findings(steps)
-    read = {
+    document = {
         "version": VERSION,
         "address": address,
         "image": image,
@@ -80,7 +80,7 @@ def format_json(steps: Sequence[StepResult], address: str, image: str) -> str:
         "warnings": warnings,
         "checks": [_build_row(step) for step in steps],
     }
-    return json.dumps(read, indent=2)
+    return json.dumps(document, indent=2)
 
 
 def _build_row(step: StepResult) -> dict[str, object]:

@@ -34,11 +34,11 @@ class ImageReference:
 
         A digest takes precedence over a tag.
         """
-        rest, at, digest = text.partition("@")
-        path, slash, last = rest.rpartition("/")
+        name, at_sign, digest = text.partition("@")
+        path, slash, last = name.rpartition("/")
         last, _, tag = last.partition(":")
         try:
-            reference = parse_reference(digest) if at else Tag.parse(tag or "latest")
+            reference = parse_reference(digest) if at_sign else Tag.parse(tag or "latest")
             return cls(RepositoryName.parse(f"{path}{slash}{last}"), reference)
         except RegistryError as error:
             message = f"{text}: {error}; write an image like hello-world or ghcr.io/owner/app:1"
@@ -47,8 +47,8 @@ class ImageReference:
     @property
     def registry(self) -> str:
         """The registry that the prefix names, or Docker Hub if there is no prefix."""
-        first, slash, _ = self.name.partition("/")
-        return first if slash and "." in first else DOCKER_HUB
+        prefix, slash, _ = self.name.partition("/")
+        return prefix if slash and "." in prefix else DOCKER_HUB
 
     @property
     def repository(self) -> str:
@@ -171,8 +171,8 @@ def _prompt_password(user: str) -> str:
     return sys.stdin.readline().rstrip("\r\n")
 
 
-def find_login_obstacle(place: Endpoint, *, is_trusted: bool) -> str:
+def find_login_obstacle(endpoint: Endpoint, *, is_trusted: bool) -> str:
     """Return why a password must not be sent to an endpoint, or "" if it may be."""
-    if place.is_tls:
+    if endpoint.is_tls:
         return "" if is_trusted else "the certificate is not trusted, so no password is sent"
-    return "" if place.is_loopback else "a password is not sent over plain http"
+    return "" if endpoint.is_loopback else "a password is not sent over plain http"

@@ -28,7 +28,7 @@ _ROW: Final = struct.Struct(f"=4d{_TEXT_SIZE}s")
 _HEADER: Final = 64
 _SECONDS_AT: Final = _HEADER
 _ROWS_AT: Final = _SECONDS_AT + SECONDS * _SECOND.size
-_ROWS: Final = (shared_memory.SEAT_SIZE - _ROWS_AT) // _ROW.size
+_ROWS: Final = (shared_memory.SLOT_SIZE - _ROWS_AT) // _ROW.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class WorkerSlot:
 
     def __init__(self) -> None:
         self._memory = memoryview(shared_memory.BOARD)
-        self._offset = shared_memory.get_worker_slot() * shared_memory.SEAT_SIZE
-        self._memory[self._offset : self._offset + shared_memory.SEAT_SIZE] = bytes(
-            shared_memory.SEAT_SIZE
+        self._offset = shared_memory.get_worker_slot() * shared_memory.SLOT_SIZE
+        self._memory[self._offset : self._offset + shared_memory.SLOT_SIZE] = bytes(
+            shared_memory.SLOT_SIZE
         )
         _NUMBER.pack_into(self._memory, self._offset, os.getpid())
         self._free = list(range(_ROWS - 1, -1, -1))
@@ -70,15 +70,15 @@ class WorkerSlot:
             self._sums = [0.0] * len(SERIES)
             _SECOND.pack_into(self._memory, self._second_offset, now, *self._sums)
         self._sums[series] += amount
-        place = self._second_offset + (1 + series) * _NUMBER.size
-        _NUMBER.pack_into(self._memory, place, self._sums[series])
+        offset = self._second_offset + (1 + series) * _NUMBER.size
+        _NUMBER.pack_into(self._memory, offset, self._sums[series])
 
-    def acquire_row(self, kind: str, about: dict[str, Any]) -> int | None:
+    def acquire_row(self, kind: str, labels: dict[str, Any]) -> int | None:
         """Begin a row and return its number.
 
         Return None if no row is free, or if kind and labels need more than 480 bytes of JSON.
         """
-        text = json.dumps([kind, about]).encode()
+        text = json.dumps([kind, labels]).encode()
         if not self._free or len(text) > _TEXT_SIZE:
             return None
         row = self._free.pop()
@@ -86,14 +86,14 @@ class WorkerSlot:
         _NUMBER.pack_into(self._memory, self._row_offset(row), 1.0)
         return row
 
-    def write(self, row: int, place: int, value: float) -> None:
-        """Write one of the three numbers of a row; `place` is 0, 1 or 2."""
-        _NUMBER.pack_into(self._memory, self._row_offset(row) + (1 + place) * _NUMBER.size, value)
+    def write(self, row: int, index: int, value: float) -> None:
+        """Write one of the three numbers of a row; `index` is 0, 1 or 2."""
+        _NUMBER.pack_into(self._memory, self._row_offset(row) + (1 + index) * _NUMBER.size, value)
 
-    def read(self, row: int, place: int) -> float:
-        """Return one of the three numbers of a row; `place` is 0, 1 or 2."""
-        at = self._row_offset(row) + (1 + place) * _NUMBER.size
-        return float(_NUMBER.unpack_from(self._memory, at)[0])
+    def read(self, row: int, index: int) -> float:
+        """Return one of the three numbers of a row; `index` is 0, 1 or 2."""
+        offset = self._row_offset(row) + (1 + index) * _NUMBER.size
+        return float(_NUMBER.unpack_from(self._memory, offset)[0])
 
     def release_row(self, row: int) -> None:
         """Mark a row as free."""
@@ -110,10 +110,10 @@ def sum_seconds(until: int, count: int) -> dict[str, list[float]]:
     Each list has `count` seconds and ends with the wall-clock second `until`.
     """
     sums = {name: [0.0] * count for name in SERIES}
-    for at in _iter_slots():
-        for place in range(SECONDS):
+    for slot_offset in _iter_slots():
+        for position in range(SECONDS):
             second, *values = _SECOND.unpack_from(
-                shared_memory.BOARD, at + _SECONDS_AT + place * _SECOND.size
+                shared_memory.BOARD, slot_offset + _SECONDS_AT + position * _SECOND.size
             )
             index = int(second) - until + count - 1
             if 0 <= index < count:
@@ -124,36 +124,36 @@ def sum_seconds(until: int, count: int) -> dict[str, list[float]]:
 
 def iter_rows() -> Iterator[Row]:
     """Yield the rows of all workers whose processes are alive."""
-    for at in _iter_slots():
-        if not _is_alive(int(_NUMBER.unpack_from(shared_memory.BOARD, at)[0])):
+    for slot_offset in _iter_slots():
+        if not _is_alive(int(_NUMBER.unpack_from(shared_memory.BOARD, slot_offset)[0])):
             continue
-        for place in range(_ROWS):
-            used, *numbers, text = _ROW.unpack_from(
-                shared_memory.BOARD, at + _ROWS_AT + place * _ROW.size
+        for position in range(_ROWS):
+            is_used, *numbers, text = _ROW.unpack_from(
+                shared_memory.BOARD, slot_offset + _ROWS_AT + position * _ROW.size
             )
-            if used and (read := _parse_row(text)):
+            if is_used and (parsed := _parse_row(text)):
                 first, second, third = numbers
-                yield Row(read[0], read[1], (first, second, third))
+                yield Row(parsed[0], parsed[1], (first, second, third))
 
 
 def _iter_slots() -> Iterator[int]:
-    for seat in range(shared_memory.SEATS):
-        at = seat * shared_memory.SEAT_SIZE
-        if _NUMBER.unpack_from(shared_memory.BOARD, at)[0]:
-            yield at
+    for slot in range(shared_memory.SLOT_COUNT):
+        offset = slot * shared_memory.SLOT_SIZE
+        if _NUMBER.unpack_from(shared_memory.BOARD, offset)[0]:
+            yield offset
 
 
 def _parse_row(text: bytes) -> tuple[str, dict[str, Any]] | None:
     try:
-        kind, about = json.loads(text.rstrip(b"\0"))
+        kind, labels = json.loads(text.rstrip(b"\0"))
     except ValueError:
         return None
-    return (kind, about) if isinstance(about, dict) else None
+    return (kind, labels) if isinstance(labels, dict) else None
 
 
-def _is_alive(process: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

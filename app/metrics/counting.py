@@ -25,13 +25,13 @@ REMAINING, LIMIT, TOLD = range(3)
 """The numbers in the row of an identity: pulls that remain, the limit, and the wall-clock time, in
 seconds, at which the registry reported them."""
 
-_MOST_IDENTITIES: Final = 16
+_MAX_IDENTITIES: Final = 16
 """The most identities of a registry that one worker shows; a further one replaces the oldest."""
 
-_UP: Final = SERIES.index("bytes_received")
-_HITS: Final = SERIES.index("hits")
-_MISSES: Final = SERIES.index("misses")
-_ERRORS: Final = SERIES.index("errors")
+_RECEIVED_SERIES: Final = SERIES.index("bytes_received")
+_HITS_SERIES: Final = SERIES.index("hits")
+_MISSES_SERIES: Final = SERIES.index("misses")
+_ERRORS_SERIES: Final = SERIES.index("errors")
 
 DOWNLOAD: Final = "download"
 DOWNLOADS: Final = "downloads"
@@ -40,24 +40,24 @@ SENT, TOTAL, BEGAN = range(3)
 """The numbers in the row of a download: bytes sent, bytes in all or -1 if that is unknown, and the
 wall-clock time at which it began, in seconds."""
 
-_DOWN: Final = SERIES.index("bytes_sent")
-_REQUESTS: Final = SERIES.index("requests")
+_SENT_SERIES: Final = SERIES.index("bytes_sent")
+_REQUESTS_SERIES: Final = SERIES.index("requests")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_MOST_TEXT: Final = 160
+_MAX_TEXT: Final = 160
 
-_MUCH: Final = 1024 * 1024
-_LONG: Final = 0.5
+_REPORT_BYTES: Final = 1024 * 1024
+_REPORT_SECONDS: Final = 0.5
 """Bytes, and seconds, after which a download adds its progress to the counters."""
 
 
 class EventCounter:
     """Counts the events of one registry's source in this process and keeps its board rows."""
 
-    def __init__(self, registry: str, meters: Meters, seat: WorkerSlot) -> None:
+    def __init__(self, registry: str, meters: Meters, slot: WorkerSlot) -> None:
         self._registry = registry
         self._meters = meters
-        self._slot = seat
-        self._row = seat.acquire_row(REGISTRY, {"registry": registry})
+        self._slot = slot
+        self._row = slot.acquire_row(REGISTRY, {"registry": registry})
         self._identities: dict[str, int] = {}
         self._add_received = build_counter_adder(meters.received_bytes, registry)
         self._answer_seconds = build_histogram_adder(meters.upstream_answer_seconds, registry)
@@ -66,13 +66,13 @@ class EventCounter:
             cache(partial(build_counter_adder, meter, registry))
             for meter in (meters.upstream_answers, meters.cache_answers)
         )
-        counted = {
+        meters_by_event = {
             Event.REQUEST_SENT: meters.upstream_requests, Event.RETRIED: meters.retries,
             Event.RESUMED: meters.resumes, Event.PULL_SPENT: meters.pulls_spent,
             Event.PULL_SAVED: meters.pulls_saved,
         }  # fmt: skip
         self._counters = {
-            event: build_counter_adder(meter, registry) for event, meter in counted.items()
+            event: build_counter_adder(meter, registry) for event, meter in meters_by_event.items()
         }
         self._handlers: dict[Event, Callable[[str, float], None]] = {
             Event.BODY_RECEIVED: self._record_received,
@@ -89,8 +89,8 @@ class EventCounter:
 
         Events that belong to no registry go to `Metrics.observe` instead.
         """
-        if (plain := self._counters.get(event)) is not None:
-            plain(amount)
+        if (add := self._counters.get(event)) is not None:
+            add(amount)
         else:
             self._handlers[event](about, amount)
 
@@ -105,21 +105,21 @@ class EventCounter:
             self._slot.write(row, TOLD, time.time())
 
     def _acquire_identity_row(self, budget: Budget) -> int | None:
-        if len(self._identities) >= _MOST_IDENTITIES:
+        if len(self._identities) >= _MAX_IDENTITIES:
             self._slot.release_row(self._identities.pop(next(iter(self._identities))))
-        about = {
+        labels = {
             "registry": self._registry,
             "identity": budget.identity,
             "window": budget.window,
         }
-        row = self._slot.acquire_row(BUDGET, about)
+        row = self._slot.acquire_row(BUDGET, labels)
         if row is not None:
             self._identities[budget.identity] = row
         return row
 
     def _record_received(self, _: str, amount: float) -> None:
         self._add_received(amount)
-        self._slot.add(_UP, amount)
+        self._slot.add(_RECEIVED_SERIES, amount)
 
     def _record_answer(self, status: str, seconds: float) -> None:
         self._answers(f"{status[:1]}xx")(1)
@@ -128,19 +128,19 @@ class EventCounter:
 
     def _record_failure(self, error: str, _: float) -> None:
         self._meters.upstream_errors.labels(self._registry, error).inc()
-        self._slot.add(_ERRORS, 1)
+        self._slot.add(_ERRORS_SERIES, 1)
         self._record_contact(FAILED)
 
-    def _record_contact(self, place: int) -> None:
+    def _record_contact(self, index: int) -> None:
         if self._row is not None:
-            self._slot.write(self._row, place, time.time())
+            self._slot.write(self._row, index, time.time())
 
     def _record_token_answer(self, status: str, _: float) -> None:
         self._meters.token_answers.labels(self._registry, f"{status[:1]}xx").inc()
 
     def _record_cache_result(self, result: str, _: float) -> None:
         self._results(result)(1)
-        self._slot.add(_MISSES if result == "miss" else _HITS, 1)
+        self._slot.add(_MISSES_SERIES if result == "miss" else _HITS_SERIES, 1)
 
     def _record_breaker_change(self, change: float, _: str, __: float) -> None:
         if self._row is not None:
@@ -150,24 +150,24 @@ class EventCounter:
 class RequestCounter:
     """Counts the exchanges of this process, and shows its downloads on the board."""
 
-    def __init__(self, meters: Meters, seat: WorkerSlot) -> None:
+    def __init__(self, meters: Meters, slot: WorkerSlot) -> None:
         self._meters = meters
-        self._slot = seat
+        self._slot = slot
         self._pending_writes: list[Write] = []
         """Pending writes of counters, done once for a batch of exchanges or a piece of a body."""
         self._counters: dict[tuple[str, str, str, str], tuple[Add, Add, Add]] = {}
         # Finding a series by its labels takes longer than adding to it.
         self._timers = cache(self._create_timers)
         self._cache_bytes = cache(
-            partial(build_counter_adder, meters.cache_bytes, later=self._pending_writes)
+            partial(build_counter_adder, meters.cache_bytes, pending=self._pending_writes)
         )
         self._sent_bytes = cache(
-            partial(build_counter_adder, meters.sent_bytes, later=self._pending_writes)
+            partial(build_counter_adder, meters.sent_bytes, pending=self._pending_writes)
         )
         self._refusals = cache(
-            partial(build_counter_adder, meters.refusals, later=self._pending_writes)
+            partial(build_counter_adder, meters.refusals, pending=self._pending_writes)
         )
-        self._active_downloads = cache(partial(_ActiveDownloads, seat))
+        self._active_downloads = cache(partial(_ActiveDownloads, slot))
 
     def reserve_row(self, registry: str) -> None:
         """Reserve the row for the number of a registry's downloads before other rows take it."""
@@ -179,14 +179,14 @@ class RequestCounter:
         `length` is in bytes, or `None` if it is unknown.
         """
         exchange.is_progress_counted = True
-        about = {
+        labels = {
             "registry": exchange.registry,
-            "repository": exchange.repository[:_MOST_TEXT],
-            "reference": exchange.reference[:_MOST_TEXT],
+            "repository": exchange.repository[:_MAX_TEXT],
+            "reference": exchange.reference[:_MAX_TEXT],
             "route": exchange.route,
             "cache": exchange.cache_outcome,
         }
-        row = self._slot.acquire_row(DOWNLOAD, about)
+        row = self._slot.acquire_row(DOWNLOAD, labels)
         if row is not None:
             self._slot.write(row, TOTAL, -1.0 if length is None else length)
             self._slot.write(row, BEGAN, time.time() - exchange.seconds_elapsed())
@@ -195,15 +195,17 @@ class RequestCounter:
 
     def record_end(self, exchanges: Sequence[Exchange]) -> None:
         """Count exchanges that have ended."""
-        asked = down = 0
+        request_count = sent_bytes = 0
         for exchange in exchanges:
             method = exchange.method if exchange.method in _METHODS else "other"
             route, registry = exchange.route, exchange.registry
             key = (route, method, f"{exchange.status // 100}xx", registry)
-            requests, first, whole = self._counters.get(key) or self._create_counters(key)
-            requests(1)
-            first(exchange.time_to_first_byte)
-            whole(exchange.duration)
+            add_request, add_first_byte, add_total = self._counters.get(
+                key
+            ) or self._create_counters(key)
+            add_request(1)
+            add_first_byte(exchange.time_to_first_byte)
+            add_total(exchange.duration)
             if exchange.refused_by:
                 self._refusals(exchange.refused_by)(1)
             if exchange.cache_outcome:
@@ -211,17 +213,17 @@ class RequestCounter:
             if exchange.bytes_sent and not exchange.is_progress_counted:
                 self._sent_bytes(registry)(exchange.bytes_sent)
                 if registry:
-                    down += exchange.bytes_sent
+                    sent_bytes += exchange.bytes_sent
             if registry:  # the page leaves out its own requests
-                asked += 1
-        self._slot.add(_REQUESTS, asked)
-        self._slot.add(_DOWN, down)
+                request_count += 1
+        self._slot.add(_REQUESTS_SERIES, request_count)
+        self._slot.add(_SENT_SERIES, sent_bytes)
         self._flush()
 
     def record_sent(self, registry: str, count: int) -> None:
         """Count `count` more bytes of a body under way."""
         self._sent_bytes(registry)(count)
-        self._slot.add(_DOWN, count)
+        self._slot.add(_SENT_SERIES, count)
         self._flush()
 
     def record_download_end(self, registry: str) -> None:
@@ -238,28 +240,32 @@ class RequestCounter:
         `key` is the route, the method, the class of the status and the registry.
         """
         route, _, _, registry = key
-        requests = build_counter_adder(self._meters.requests, *key, later=self._pending_writes)
-        found = (requests, *self._timers(route, registry))
-        self._counters[key] = found
-        return found
+        requests = build_counter_adder(self._meters.requests, *key, pending=self._pending_writes)
+        adders = (requests, *self._timers(route, registry))
+        self._counters[key] = adders
+        return adders
 
     def _create_timers(self, route: str, registry: str) -> tuple[Add, Add]:
-        meters, later = self._meters, self._pending_writes
-        first = build_histogram_adder(meters.first_byte_seconds, route, registry, later=later)
-        return first, build_histogram_adder(meters.request_seconds, route, registry, later=later)
+        meters, pending = self._meters, self._pending_writes
+        add_first_byte = build_histogram_adder(
+            meters.first_byte_seconds, route, registry, pending=pending
+        )
+        return add_first_byte, build_histogram_adder(
+            meters.request_seconds, route, registry, pending=pending
+        )
 
 
 class _ActiveDownloads:
     """The number of bodies from a registry that are under way, in a row of the board."""
 
-    def __init__(self, seat: WorkerSlot, registry: str) -> None:
-        self._slot = seat
-        self._row = seat.acquire_row(DOWNLOADS, {"registry": registry})
+    def __init__(self, slot: WorkerSlot, registry: str) -> None:
+        self._slot = slot
+        self._row = slot.acquire_row(DOWNLOADS, {"registry": registry})
         self._count = 0
 
-    def add(self, more: int) -> None:
-        """Add `more` to the number; it may be negative."""
-        self._count += more
+    def add(self, change: int) -> None:
+        """Add `change` to the number; it may be negative."""
+        self._count += change
         if self._row is not None:
             self._slot.write(self._row, 0, self._count)
 
@@ -271,10 +277,10 @@ class _TrackedDownload:
     """
 
     def __init__(
-        self, watching: RequestCounter, seat: WorkerSlot, row: int | None, registry: str
+        self, request_counter: RequestCounter, slot: WorkerSlot, row: int | None, registry: str
     ) -> None:
-        self._request_counter = watching
-        self._slot = seat
+        self._request_counter = request_counter
+        self._slot = slot
         self._row = row
         self._registry = registry
         self._sent = 0
@@ -287,7 +293,10 @@ class _TrackedDownload:
         self._sent += count
         if self._row is not None:
             self._slot.write(self._row, SENT, self._sent)
-        if self._sent - self._reported >= _MUCH or time.monotonic() - self._reported_at >= _LONG:
+        if (
+            self._sent - self._reported >= _REPORT_BYTES
+            or time.monotonic() - self._reported_at >= _REPORT_SECONDS
+        ):
             self._report()
 
     def record_end(self) -> None:

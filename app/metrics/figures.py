@@ -20,21 +20,21 @@ from app.metrics.meters import Meters
 from app.oci.errors import RegistryError
 from app.source import Budget, Event, MonitoredCache, Observer, Source
 
-_SECONDS: Final = 120
-_MOST_DOWNLOADS: Final = 100
-_FRESH: Final = 60.0
+_SERIES_SECONDS: Final = 120
+_MAX_DOWNLOADS: Final = 100
+_CONTACT_TTL: Final = 60.0
 """Seconds for which a registry's last answer or failure is current; after that it is probed."""
 
 _PROBES: Final = 4
 """Registries that are probed at the same time; a silent one takes some seconds."""
 
-_TRIED: Final = 600.0
+_BREAKER_TTL: Final = 600.0
 """Seconds for which an open circuit breaker counts after the last failure.
 
 As long as clients ask for the host, a request probes it every 3 s at the latest.
 """
 
-_TOTALS: Final = {
+_SERIES_BY_TOTAL: Final = {
     "requests": "docxy_requests_total",
     "bytes_sent": "docxy_response_bytes_total",
     "bytes_received": "docxy_upstream_response_bytes_total",
@@ -43,7 +43,7 @@ _TOTALS: Final = {
     "pulls_spent": "docxy_pulls_spent_total",
     "pulls_saved": "docxy_pulls_saved_total",
 }
-_RESULTS: Final = {
+_KEYS_BY_RESULT: Final = {
     "hit": "hits", "miss": "misses", "stale": "stale", "collapsed": "collapsed",
     "revalidated": "revalidated",
 }  # fmt: skip
@@ -77,35 +77,37 @@ class Figures:
         """
         now = time.time()
         rows = _group_by_kind(board.iter_rows())
-        summed = _sum_series(self._meters.collect())
-        until = int(now) - 1
+        sums = _sum_series(self._meters.collect())
+        last_second = int(now) - 1
         return {
             "time": now,
             "registries": [self._build_registry(name, rows, now) for name in self._sources],
-            "series": {"until": until, **board.sum_seconds(until, _SECONDS)},
-            "totals": {name: sum(summed[series].values()) for name, series in _TOTALS.items()},
-            "cache": self._build_cache(summed),
+            "series": {"until": last_second, **board.sum_seconds(last_second, _SERIES_SECONDS)},
+            "totals": {
+                name: sum(sums[series].values()) for name, series in _SERIES_BY_TOTAL.items()
+            },
+            "cache": self._build_cache(sums),
             "downloads": [_build_download(row, now) for row in rows[counting.DOWNLOAD]][
-                :_MOST_DOWNLOADS
+                :_MAX_DOWNLOADS
             ],
         }
 
     def _build_registry(
         self, name: str, rows: Mapping[str, list[Row]], now: float
     ) -> dict[str, Any]:
-        of_it = [row for row in rows[counting.REGISTRY] if row.labels.get("registry") == name]
-        answered = max((row.numbers[counting.ANSWERED] for row in of_it), default=0.0)
-        failed = max((row.numbers[counting.FAILED] for row in of_it), default=0.0)
-        heard = max(answered, failed)
-        if now - heard > _FRESH:
+        own_rows = [row for row in rows[counting.REGISTRY] if row.labels.get("registry") == name]
+        last_answer = max((row.numbers[counting.ANSWERED] for row in own_rows), default=0.0)
+        last_failure = max((row.numbers[counting.FAILED] for row in own_rows), default=0.0)
+        last_contact = max(last_answer, last_failure)
+        if now - last_contact > _CONTACT_TTL:
             self._probe(name)
         budgets = (row for row in rows[counting.BUDGET] if row.labels.get("registry") == name)
         return {
             "name": name,
             "default": name == self._default,
-            "reachable": answered >= failed if heard else None,
-            "seconds_ago": round(now - heard, 1) if heard else None,
-            "circuit_open": _count_open_breakers(of_it) > 0,
+            "reachable": last_answer >= last_failure if last_contact else None,
+            "seconds_ago": round(now - last_contact, 1) if last_contact else None,
+            "circuit_open": _count_open_breakers(own_rows) > 0,
             "rate_limits": [_build_budget(row, now) for row in _select_latest(budgets)],
         }
 
@@ -115,22 +117,22 @@ class Figures:
             return
         self._probing.add(name)
 
-        def ask() -> None:
+        def reach_registry() -> None:
             try:
                 with suppress(RegistryError):  # the source reports its failures to its observer
                     self._sources[name].reach()
             finally:
                 self._probing.discard(name)
 
-        if not self._background.submit(ask):
+        if not self._background.submit(reach_registry):
             self._probing.discard(name)
 
-    def _build_cache(self, summed: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+    def _build_cache(self, sums: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
         if self._cache_holder is None:
             return None
         (entries, size), state = self._cache_holder.measure_usage(), self._cache_holder.read_state()
-        served = summed["docxy_cache_response_bytes_total"]
-        answers = summed["docxy_cache_responses_total"]
+        bytes_by_result = sums["docxy_cache_response_bytes_total"]
+        answers = sums["docxy_cache_responses_total"]
         return {
             "size": size,
             "max_size": state.max_size,
@@ -138,40 +140,46 @@ class Figures:
             "min_free": state.min_free,
             "error": state.fault,
             "entries": entries,
-            **{key: answers.get(result, 0.0) for result, key in _RESULTS.items()},
-            "bytes_served": sum(served.values()),
-            "bytes_saved": sum(count for result, count in served.items() if result != "miss"),
-            "evictions": sum(summed["docxy_cache_evictions_total"].values()),
+            **{key: answers.get(result, 0.0) for result, key in _KEYS_BY_RESULT.items()},
+            "bytes_served": sum(bytes_by_result.values()),
+            "bytes_saved": sum(
+                count for result, count in bytes_by_result.items() if result != "miss"
+            ),
+            "evictions": sum(sums["docxy_cache_evictions_total"].values()),
         }
 
     def _iter_gauges(self) -> Iterator[Metric]:
         rows = _group_by_kind(board.iter_rows())
         labels = ["registry"]
-        active = GaugeMetricFamily(
+        active_downloads = GaugeMetricFamily(
             "docxy_active_downloads", "Response bodies being sent to clients.", labels=labels
         )
-        alone = GaugeMetricFamily(
+        open_circuits = GaugeMetricFamily(
             "docxy_upstream_circuits_open",
             "Open circuit breakers, one per host, summed over the workers.",
             labels=labels,
         )  # fmt: skip
         for name in self._sources:
-            here = [row for row in rows[counting.DOWNLOADS] if row.labels.get("registry") == name]
-            active.add_metric([name], sum(row.numbers[0] for row in here))
-            of_it = [row for row in rows[counting.REGISTRY] if row.labels.get("registry") == name]
-            alone.add_metric([name], _count_open_breakers(of_it))
-        yield active
-        yield alone
+            download_rows = [
+                row for row in rows[counting.DOWNLOADS] if row.labels.get("registry") == name
+            ]
+            active_downloads.add_metric([name], sum(row.numbers[0] for row in download_rows))
+            registry_rows = [
+                row for row in rows[counting.REGISTRY] if row.labels.get("registry") == name
+            ]
+            open_circuits.add_metric([name], _count_open_breakers(registry_rows))
+        yield active_downloads
+        yield open_circuits
         yield from _iter_budget_gauges(rows[counting.BUDGET])
         if self._cache_holder is not None:
             yield from _iter_cache_gauges(self._cache_holder)
 
 
 def _group_by_kind(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
-    found = defaultdict[str, list[Row]](list)
+    rows_by_kind = defaultdict[str, list[Row]](list)
     for row in rows:
-        found[row.kind].append(row)
-    return found
+        rows_by_kind[row.kind].append(row)
+    return rows_by_kind
 
 
 def _sum_series(metrics: Iterable[Metric]) -> Mapping[str, Mapping[str, float]]:
@@ -185,8 +193,8 @@ def _sum_series(metrics: Iterable[Metric]) -> Mapping[str, Mapping[str, float]]:
             result = sample.labels.get("result", "")
             if sample.labels.get("registry") == "":
                 continue  # the page leaves out its own requests
-            known = sums[sample.name].get(result, 0.0)
-            sums[sample.name][result] = known + sample.value
+            total = sums[sample.name].get(result, 0.0)
+            sums[sample.name][result] = total + sample.value
     return sums
 
 
@@ -196,26 +204,26 @@ def _count_open_breakers(rows: Iterable[Row]) -> float:
     Rows without a failure in the last 600 s do not count: the state of a host that no client asks
     for is unknown.
     """
-    since = time.time() - _TRIED
+    since = time.time() - _BREAKER_TTL
     return sum(row.numbers[counting.OPEN] for row in rows if row.numbers[counting.FAILED] > since)
 
 
 def _select_latest(rows: Iterable[Row]) -> list[Row]:
     """Return the latest row of each identity from any worker, if it is within its window."""
     now = time.time()
-    found = dict[tuple[str, str], Row]()
+    latest = dict[tuple[str, str], Row]()
     for row in rows:
         if now - row.numbers[counting.TOLD] > float(row.labels.get("window") or 0):
             continue  # the window is over, so the registry allows those pulls again
         key = (str(row.labels.get("registry")), str(row.labels.get("identity")))
-        known = found.get(key)
-        if known is None or known.numbers[counting.TOLD] < row.numbers[counting.TOLD]:
-            found[key] = row
-    return list(found.values())
+        previous = latest.get(key)
+        if previous is None or previous.numbers[counting.TOLD] < row.numbers[counting.TOLD]:
+            latest[key] = row
+    return list(latest.values())
 
 
 def _build_budget(row: Row, now: float) -> dict[str, Any]:
-    remaining, limit, told = row.numbers
+    remaining, limit, reported_at = row.numbers
     identity = str(row.labels.get("identity"))
     return {
         "identity": identity,
@@ -223,7 +231,7 @@ def _build_budget(row: Row, now: float) -> dict[str, Any]:
         "limit": int(limit),
         "remaining": int(remaining),
         "window": row.labels.get("window"),
-        "seconds_ago": round(now - told, 1),
+        "seconds_ago": round(now - reported_at, 1),
         "low": remaining < limit * LOW,
     }
 
@@ -249,7 +257,7 @@ def _iter_budget_gauges(rows: Iterable[Row]) -> Iterator[Metric]:
 def _iter_cache_gauges(holder: MonitoredCache) -> Iterator[Metric]:
     """Yield the gauges of the cache, which are the same in every worker of the machine."""
     (entries, size), state = holder.measure_usage(), holder.read_state()
-    told = [
+    gauges = [
         ("entries", "Entries in the cache.", entries),
         ("size_bytes", "Bytes of cached content.", size),
         (
@@ -262,19 +270,19 @@ def _iter_cache_gauges(holder: MonitoredCache) -> Iterator[Metric]:
         ("writable", "1 if the cache can store content, or else 0.", int(not state.fault)),
     ]
     if state.max_size is not None:
-        told.append(("max_size_bytes", "Maximum size of the cache in bytes.", state.max_size))
-    for name, text, value in told:
-        yield GaugeMetricFamily(f"docxy_cache_{name}", text, value)
+        gauges.append(("max_size_bytes", "Maximum size of the cache in bytes.", state.max_size))
+    for name, documentation, value in gauges:
+        yield GaugeMetricFamily(f"docxy_cache_{name}", documentation, value)
 
 
 def _build_download(row: Row, now: float) -> dict[str, Any]:
-    sent, total, began = row.numbers
+    sent, total, started_at = row.numbers
     return {
         **row.labels,
         "bytes": int(sent),
         "total": None if total < 0 else int(total),
-        "started_at": began,
-        "seconds": round(now - began, 1),
+        "started_at": started_at,
+        "seconds": round(now - started_at, 1),
     }
 
 

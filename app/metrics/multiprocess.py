@@ -21,7 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 # Merging. The counts of dead workers go into one file for each kind of metric. Otherwise the files
 # of every reload would stay.
 
-_MERGED: Final = "0"
+_MERGED_PID: Final = "0"
 """The process id in the names of the merged files; no process has it."""
 
 # prometheus_client has no types for these two.
@@ -40,21 +40,21 @@ def merge_dead_workers() -> Iterator[None]:
     """
     with _hold_lock(fcntl.LOCK_EX) as directory:
         for kind in _KINDS:
-            left = [path for path in directory.glob(f"{kind}_*.db") if _is_of_dead_process(path)]
-            if left:
-                _merge_files(directory / f"{kind}_{_MERGED}.db", left)
+            paths = [path for path in directory.glob(f"{kind}_*.db") if _is_of_dead_process(path)]
+            if paths:
+                _merge_files(directory / f"{kind}_{_MERGED_PID}.db", paths)
         yield
 
 
-def _merge_files(merged: Path, left: list[Path]) -> None:
-    into = _File(str(merged))
+def _merge_files(merged_path: Path, paths: list[Path]) -> None:
+    merged_file = _File(str(merged_path))
     try:
-        for path in left:
+        for path in paths:
             for key, value, _, _ in _File.read_all_values_from_file(str(path)):
-                into.write_value(key, into.read_value(key)[0] + value, 0.0)
+                merged_file.write_value(key, merged_file.read_value(key)[0] + value, 0.0)
             path.unlink()
     finally:
-        into.close()
+        merged_file.close()
 
 
 @contextlib.contextmanager
@@ -65,11 +65,11 @@ def hold_shared_lock() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hold_lock(how: int) -> Iterator[Path]:
+def _hold_lock(operation: int) -> Iterator[Path]:
     # A process holds the lock for some milliseconds, so waiting for it does not stall a worker.
     directory = _find_directory()
     with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, how)
+        fcntl.flock(lock, operation)
         yield directory
 
 
@@ -79,11 +79,11 @@ def _find_directory() -> Path:
 
 
 def _is_of_dead_process(path: Path) -> bool:
-    number = path.stem.rpartition("_")[2]
-    if number == _MERGED:
+    pid = path.stem.rpartition("_")[2]
+    if pid == _MERGED_PID:
         return False
     try:
-        os.kill(int(number), 0)
+        os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
     except (PermissionError, ValueError):
@@ -98,30 +98,30 @@ Add = Callable[[float], None]
 Write = Callable[[], None]
 
 
-def build_counter_adder(counter: Counter, *labels: str, later: list[Write] | None = None) -> Add:
+def build_counter_adder(counter: Counter, *labels: str, pending: list[Write] | None = None) -> Add:
     """Return a function that adds to one series of a counter.
 
-    Only one such function may exist for a series, and nothing else may add to it. If `later` is
+    Only one such function may exist for a series, and nothing else may add to it. If `pending` is
     given, the function appends its write to that list, once until the write has been done, instead
     of writing at once.
     """
     child = counter.labels(*labels) if labels else counter
-    return _build_adder(child._value, later)  # noqa: SLF001
+    return _build_adder(child._value, pending)  # noqa: SLF001
 
 
 def build_histogram_adder(
-    histogram: Histogram, *labels: str, later: list[Write] | None = None
+    histogram: Histogram, *labels: str, pending: list[Write] | None = None
 ) -> Add:
     """Return a function that adds an observation to one series of a histogram.
 
-    Nothing else may add to that series; `later` is as in `build_counter_adder`.
+    Nothing else may add to that series; `pending` is as in `build_counter_adder`.
     """
     child: Any = histogram.labels(*labels)
     if not SHARED:
         observe: Add = child.observe
         return observe
-    bounds, total = child._upper_bounds, _build_adder(child._sum, later)  # noqa: SLF001
-    buckets = [_build_adder(one, later) for one in child._buckets]  # noqa: SLF001
+    bounds, total = child._upper_bounds, _build_adder(child._sum, pending)  # noqa: SLF001
+    buckets = [_build_adder(bucket, pending) for bucket in child._buckets]  # noqa: SLF001
 
     def add(amount: float) -> None:
         total(amount)
@@ -130,7 +130,7 @@ def build_histogram_adder(
     return add
 
 
-def _build_adder(value: Any, later: list[Write] | None) -> Add:  # noqa: ANN401 - the library has no type for it
+def _build_adder(value: Any, pending: list[Write] | None) -> Add:  # noqa: ANN401 - the library has no type for it
     if not SHARED:
         increase: Add = value.inc
         return increase
@@ -155,7 +155,7 @@ def _build_adder(value: Any, later: list[Write] | None) -> Add:  # noqa: ANN401 
         is_waiting = False
         write_value(key, total, 0.0)
 
-    if later is None:
+    if pending is None:
         return add_now
-    waiting = later
+    waiting = pending
     return add_later

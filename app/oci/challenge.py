@@ -5,18 +5,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER: Final = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
-_SCHEME: Final = re.compile(rf"({_WORD})(?:[ \t]+|(?=,)|$)")
+_TCHARS: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER: Final = re.compile(rf'({_TCHARS})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+_SCHEME: Final = re.compile(rf"({_TCHARS})(?:[ \t]+|(?=,)|$)")
 _OPAQUE: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
-_FOLD: Final = re.compile(r"[\r\n]+[ \t]*")
+_FOLDED_LINE: Final = re.compile(r"[\r\n]+[ \t]*")
 """A folded line (RFC 9112, section 5.2); http.client does not unfold them."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """Control characters, which no header may contain and no server would pass on."""
 _ESCAPED: Final = re.compile(r"\\(.)")
 _SEPARATOR: Final = re.compile(r"[ \t,]*")
 
-_MOST: Final = 16
+_MAX_CHALLENGES: Final = 16
 """The most challenges of one answer; registries send one or two."""
 
 
@@ -55,32 +55,32 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
     """
     challenges: list[Challenge] = []
     for value in values:
-        challenges.extend(_parse_value(_CONTROL.sub(" ", _FOLD.sub(" ", value))))
-    return challenges[:_MOST]
+        challenges.extend(_parse_value(_CONTROL.sub(" ", _FOLDED_LINE.sub(" ", value))))
+    return challenges[:_MAX_CHALLENGES]
 
 
 def _parse_value(value: str) -> list[Challenge]:
-    found: list[tuple[str, dict[str, str]]] = []
-    at = _skip_separators(value, 0)
-    while at < len(value) and len(found) <= _MOST:
-        if (parameter := _PARAMETER.match(value, at)) and found:
+    challenges: list[tuple[str, dict[str, str]]] = []
+    position = _skip_separators(value, 0)
+    while position < len(value) and len(challenges) <= _MAX_CHALLENGES:
+        if (parameter := _PARAMETER.match(value, position)) and challenges:
             name, quoted, bare = parameter.groups()
-            found[-1][1][name.lower()] = _unquote(quoted) if quoted is not None else bare
-            at = _skip_separators(value, parameter.end())
-        elif scheme := _SCHEME.match(value, at):
-            found.append((scheme[1], {}))
-            at = scheme.end()
-            if opaque := _OPAQUE.match(value, at):
-                at = opaque.end()
-            at = _skip_separators(value, at)
+            challenges[-1][1][name.lower()] = _unquote(quoted) if quoted is not None else bare
+            position = _skip_separators(value, parameter.end())
+        elif scheme := _SCHEME.match(value, position):
+            challenges.append((scheme[1], {}))
+            position = scheme.end()
+            if opaque := _OPAQUE.match(value, position):
+                position = opaque.end()
+            position = _skip_separators(value, position)
         else:
             break
-    return [Challenge(scheme, parameters) for scheme, parameters in found]
+    return [Challenge(scheme, parameters) for scheme, parameters in challenges]
 
 
-def _skip_separators(value: str, at: int) -> int:
-    separator = _SEPARATOR.match(value, at)
-    return separator.end() if separator else at
+def _skip_separators(value: str, position: int) -> int:
+    separator = _SEPARATOR.match(value, position)
+    return separator.end() if separator else position
 
 
 def _quote(text: str) -> str:

@@ -85,24 +85,24 @@ class ContentRange:
     end: int | None
     total: int | None
 
-    def continues(self, wanted: "ContentRange") -> bool:
-        """Return True if this part starts where `wanted` does and may be of the same whole.
+    def continues(self, remaining: "ContentRange") -> bool:
+        """Return True if this part starts where `remaining` does and may be of the same whole.
 
-        It may end before `wanted`, but not after.
+        It may end before `remaining`, but not after.
         """
-        if self.start != wanted.start:
+        if self.start != remaining.start:
             return False
-        if self.end is not None and wanted.end is not None and self.end > wanted.end:
+        if self.end is not None and remaining.end is not None and self.end > remaining.end:
             return False
-        return self.is_compatible_with(wanted)
+        return self.is_compatible_with(remaining)
 
-    def is_compatible_with(self, wanted: "ContentRange") -> bool:
+    def is_compatible_with(self, remaining: "ContentRange") -> bool:
         """Return True unless the known sizes show that this part is not of the same whole."""
         if self.total is None:
             return True
-        if wanted.total is not None:
-            return self.total == wanted.total
-        return wanted.end is None or self.total >= wanted.end
+        if remaining.total is not None:
+            return self.total == remaining.total
+        return remaining.end is None or self.total >= remaining.end
 
     def answers(self, asked: ByteRange) -> bool:
         """Return True if this part starts where a requested range does and ends within it."""
@@ -124,8 +124,8 @@ def parse_content_range(value: str, length: int | None = None) -> ContentRange |
         return None  # several ranges, or malformed
     start, end = int(match[1]), int(match[2]) + 1
     total = None if match[3] == "*" else int(match[3])
-    consistent = start < end and (total is None or end <= total)
-    if not consistent or length not in {None, end - start}:
+    is_consistent = start < end and (total is None or end <= total)
+    if not is_consistent or length not in {None, end - start}:
         return None
     return ContentRange(start, end, total)
 
@@ -152,16 +152,18 @@ def evaluate_conditions(fields: Headers, digest: Digest) -> HTTPStatus | None:
 
     Conditions about dates are ignored, because the content has no date (section 13.1).
     """
-    wanted = headers.get_all(fields, "if-match")
-    if wanted and not parse_etags(",".join(wanted).strip()).contains(digest):
+    if_match = headers.get_all(fields, "if-match")
+    if if_match and not parse_etags(",".join(if_match).strip()).contains(digest):
         return HTTPStatus.PRECONDITION_FAILED
     return HTTPStatus.NOT_MODIFIED if is_not_modified(fields, digest) else None
 
 
 def is_not_modified(fields: Headers, digest: Digest) -> bool:
     """Return whether If-None-Match names the content, so that the client has it already."""
-    known = headers.get_all(fields, "if-none-match")
-    return bool(known) and parse_etags(",".join(known).strip()).contains_weak(digest)
+    if_none_match = headers.get_all(fields, "if-none-match")
+    return bool(if_none_match) and parse_etags(",".join(if_none_match).strip()).contains_weak(
+        digest
+    )
 
 
 def get_range_header(fields: Headers, digest: Digest) -> str:
@@ -169,5 +171,5 @@ def get_range_header(fields: Headers, digest: Digest) -> str:
 
     A weak ETag does not name it (section 13.1.5).
     """
-    only = headers.get_first(fields, "if-range").strip()
-    return headers.get_first(fields, "range") if only in {"", build_etag(digest)} else ""
+    if_range = headers.get_first(fields, "if-range").strip()
+    return headers.get_first(fields, "range") if if_range in {"", build_etag(digest)} else ""

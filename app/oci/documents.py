@@ -27,14 +27,14 @@ def parse_object(document: bytes, fields: ObjectHook | None = None) -> dict[str,
     `json.loads` does.
     """
     try:
-        found = json.loads(document, object_pairs_hook=fields)
+        value = json.loads(document, object_pairs_hook=fields)
     except RecursionError as error:
         message = "it is nested too deeply"
         raise ValueError(message) from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         message = "it is not a JSON object"
         raise ValueError(message)  # noqa: TRY004 - the document is wrong, not the caller
-    return found
+    return value
 
 
 def parse_object_or_empty(document: bytes) -> dict[str, Any]:

@@ -58,7 +58,7 @@ FOR_CACHES: Final = ("cache-control", "expires", "pragma")
 """Headers that say which caches on the way may keep an answer, and for how long."""
 
 # A valid field value: visible ASCII, obs-text, space and tab (RFC 9110, section 5.5).
-_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 _TARGET: Final = re.compile(r"[\x21-\x7e]+")
 # An unterminated string extends to the end of the header. If it did not match, the search for its
@@ -75,8 +75,8 @@ def filter_request_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     Accept-Encoding becomes `identity`, because sizes and digests are those of the stored content,
     and containerd asks for gzip.
     """
-    passed = without(_select_fields(headers, UP), "accept-encoding")
-    return [*passed, ("Accept-Encoding", "identity")]
+    filtered = without(_select_fields(headers, UP), "accept-encoding")
+    return [*filtered, ("Accept-Encoding", "identity")]
 
 
 def filter_redirect_headers(headers: Iterable[tuple[str, str]]) -> Headers:
@@ -86,21 +86,21 @@ def filter_redirect_headers(headers: Iterable[tuple[str, str]]) -> Headers:
 
 def filter_response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """Return the headers of a registry's answer that go to the client and have a valid value."""
-    return [one for one in _select_fields(headers, DOWN) if _VALUE.fullmatch(one[1])]
+    return [header for header in _select_fields(headers, DOWN) if _FIELD_VALUE.fullmatch(header[1])]
 
 
 def get_all(headers: Iterable[tuple[str, str]], name: str) -> list[str]:
     """Return all values of a field in order; its name is matched without regard to case."""
-    wanted = name.lower()
-    return [value for field, value in headers if field.lower() == wanted]
+    lower_name = name.lower()
+    return [value for field, value in headers if field.lower() == lower_name]
 
 
 def get_first(headers: Iterable[tuple[str, str]], name: str) -> str:
     """Return the first value of a field, or "" if it is absent."""
-    wanted = name.lower()
-    for field, first in headers:  # called often for each request; a generator takes twice as long
-        if field.lower() == wanted:
-            return first
+    lower_name = name.lower()
+    for field, value in headers:  # called often for each request; a generator takes twice as long
+        if field.lower() == lower_name:
+            return value
     return ""
 
 
@@ -111,8 +111,8 @@ def without(headers: Iterable[tuple[str, str]], *names: str) -> Headers:
 
 def parse_next_link(links: Iterable[str]) -> str:
     """Return the target of the first Link with rel="next" (RFC 8288), or "" if there is none."""
-    for text in links:
-        for target, parameters in _LINK.findall(text):
+    for link in links:
+        for target, parameters in _LINK.findall(link):
             if "next" in _parse_relations(parameters) and _TARGET.fullmatch(target.strip()):
                 return str(target).strip()
     return ""
@@ -141,13 +141,13 @@ def _select_fields(headers: Iterable[tuple[str, str]], names: frozenset[str]) ->
     Such fields are hop-by-hop (RFC 9110, section 7.6.1).
     """
     fields = list(headers)
-    dropped = {
+    hop_by_hop = {
         option.strip().lower()
         for value in get_all(fields, "connection")
         for option in value.split(",")
     }
-    passed = names - dropped if dropped else names
-    return [(name, value) for name, value in fields if name.lower() in passed]
+    kept_names = names - hop_by_hop if hop_by_hop else names
+    return [(name, value) for name, value in fields if name.lower() in kept_names]
 
 
 # Via (RFC 9110, section 7.6.3) counts how often a request has passed through a Docxy.
@@ -157,7 +157,7 @@ def _select_fields(headers: Iterable[tuple[str, str]], names: frozenset[str]) ->
 
 _MARK: Final = "1.1 docxy"
 
-_MOST: Final = 4
+_MAX_VIA: Final = 4
 """The most marks of a request: a few proxies may be chained, and a registry may redirect to one."""
 
 
@@ -166,8 +166,8 @@ def mark_via(fields: Headers) -> Headers:
 
     Any other Via is removed, because it could identify the client.
     """
-    ways = ",".join(get_all(fields, "via")).split(",")
-    marks = [_MARK for way in ways if way.strip() == _MARK]
-    if len(marks) >= _MOST:
+    via = ",".join(get_all(fields, "via")).split(",")
+    marks = [_MARK for member in via if member.strip() == _MARK]
+    if len(marks) >= _MAX_VIA:
         raise LoopDetected
     return [*without(fields, "via"), ("Via", ", ".join([*marks, _MARK]))]

@@ -9,10 +9,10 @@ from app.oci.errors import DigestInvalid
 from app.oci.manifest import Descriptor, Platform
 from app.oci.reference import Digest
 
-_LAST_THAT_IS_NONE: Final = 1970
+_MAX_UNKNOWN_YEAR: Final = 1970
 """Dates up to this year mean none: reproducible builds write 1970, and Go's zero time is year 1."""
 
-_TWICE: Final = object()
+_DUPLICATE: Final = object()
 """Replaces the value of a key that occurs twice: parsers differ in which value they use."""
 
 
@@ -40,14 +40,14 @@ def parse_config_descriptor(document: bytes) -> Descriptor | None:
     Raise ValueError if the document is neither, its config is malformed, or an index embeds one of
     its manifests.
     """
-    read = documents.parse_object(document, _fold_keys)
-    if "config" not in read:
-        if isinstance(read.get("manifests"), list) and not {"layers", "fslayers"} & {*read}:
-            _refuse_embedded_manifests(read["manifests"])
+    manifest = documents.parse_object(document, _fold_keys)
+    if "config" not in manifest:
+        if isinstance(manifest.get("manifests"), list) and not {"layers", "fslayers"} & {*manifest}:
+            _refuse_embedded_manifests(manifest["manifests"])
             return None
         message = "it is not an index, and has no config"
         raise ValueError(message)
-    match read["config"]:
+    match manifest["config"]:
         case {"digest": str(digest), "size": int(size)} if size >= 0:
             try:
                 return Descriptor(Digest.parse(digest), size)
@@ -63,7 +63,7 @@ def _refuse_embedded_manifests(manifests: list[Any]) -> None:
     A client may use the embedded manifest without a request (OCI image-spec, "Content Descriptors",
     `data`), and then no rule would see it.
     """
-    if any(isinstance(one, dict) and one.get("data") for one in manifests):
+    if any(isinstance(descriptor, dict) and descriptor.get("data") for descriptor in manifests):
         message = "it embeds a manifest"
         raise ValueError(message)
 
@@ -71,22 +71,22 @@ def _refuse_embedded_manifests(manifests: list[Any]) -> None:
 def parse_image_metadata(config: bytes) -> ImageMetadata:
     """Return the metadata in a config, all of it unknown if it is not a JSON object."""
     try:
-        read = documents.parse_object(config, _fold_keys)
+        fields = documents.parse_object(config, _fold_keys)
     except ValueError:
         return ImageMetadata()
-    return ImageMetadata(_parse_platform(read), _parse_date(read.get("created")))
+    return ImageMetadata(_parse_platform(fields), _parse_date(fields.get("created")))
 
 
 def _fold_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    read: dict[str, Any] = {}
+    folded: dict[str, Any] = {}
     for name, value in pairs:
         key = name.casefold()
-        read[key] = _TWICE if key in read else value
-    return read
+        folded[key] = _DUPLICATE if key in folded else value
+    return folded
 
 
-def _parse_platform(read: dict[str, Any]) -> Platform | None:
-    match read.get("os"), read.get("architecture"), read.get("variant") or "":
+def _parse_platform(config: dict[str, Any]) -> Platform | None:
+    match config.get("os"), config.get("architecture"), config.get("variant") or "":
         case str(system), str(architecture), str(variant):
             try:
                 return Platform.from_parts(system, architecture, *filter(None, [variant]))
@@ -95,9 +95,9 @@ def _parse_platform(read: dict[str, Any]) -> Platform | None:
     return None
 
 
-def _parse_date(written: Any) -> datetime | None:  # noqa: ANN401 - any JSON value
+def _parse_date(value: Any) -> datetime | None:  # noqa: ANN401 - any JSON value
     try:
-        date = datetime.fromisoformat(written)
+        date = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         return None
-    return date if date.tzinfo is not None and date.year > _LAST_THAT_IS_NONE else None
+    return date if date.tzinfo is not None and date.year > _MAX_UNKNOWN_YEAR else None

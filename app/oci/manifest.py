@@ -25,7 +25,7 @@ MANIFESTS: Final = (
 )
 
 
-_OTHER_NAMES: Final = {
+_ARCHITECTURE_ALIASES: Final = {
     "aarch64": ("arm64", ""),
     "armel": ("arm", "v6"),
     "armhf": ("arm", "v7"),
@@ -35,10 +35,10 @@ _OTHER_NAMES: Final = {
 }
 """Aliases of an architecture and variant in clients (containerd, platforms/database.go)."""
 
-_USUAL: Final = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
+_DEFAULT_VARIANTS: Final = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
 """The variant that clients assume for an architecture without one."""
 
-_PART: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PLATFORM_PART: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +60,19 @@ class Platform:
 
         `x86_64` becomes amd64, and `aarch64` arm64. Raise ValueError for malformed parts.
         """
-        if len(parts) not in {2, 3} or not all(map(_PART.fullmatch, parts)):
+        if len(parts) not in {2, 3} or not all(map(_PLATFORM_PART.fullmatch, parts)):
             message = f"{'/'.join(parts)} is not a platform like linux/amd64 or linux/arm/v7"
             raise ValueError(message)
         system, architecture, *variant = map(str.lower, parts)
-        architecture, usual = _OTHER_NAMES.get(architecture, (architecture, ""))
-        return cls(system, architecture, *(variant or [usual]))
+        architecture, default_variant = _ARCHITECTURE_ALIASES.get(architecture, (architecture, ""))
+        return cls(system, architecture, *(variant or [default_variant]))
 
-    def satisfies(self, wanted: Self) -> bool:
-        """Return whether this platform satisfies `wanted`, which may name no variant."""
-        if (self.os, self.architecture) != (wanted.os, wanted.architecture):
+    def satisfies(self, required: Self) -> bool:
+        """Return whether this platform satisfies `required`, which may name no variant."""
+        if (self.os, self.architecture) != (required.os, required.architecture):
             return False
-        usual = _USUAL.get(self.architecture, "")
-        return not wanted.variant or wanted.variant == (self.variant or usual)
+        default_variant = _DEFAULT_VARIANTS.get(self.architecture, "")
+        return not required.variant or required.variant == (self.variant or default_variant)
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
@@ -103,10 +103,10 @@ class Descriptors:
 def is_manifest(document: bytes) -> bool:
     """Return whether a document is a manifest or an index: JSON with schemaVersion 1 or 2."""
     try:
-        read = documents.parse_object(document)
+        manifest = documents.parse_object(document)
     except ValueError:
         return False
-    return read.get("schemaVersion") in (1, 2)
+    return manifest.get("schemaVersion") in (1, 2)
 
 
 def parse_descriptors(document: bytes) -> Descriptors:
@@ -114,10 +114,15 @@ def parse_descriptors(document: bytes) -> Descriptors:
 
     Malformed descriptors are skipped. Raise ValueError if the document is not a JSON object.
     """
-    read = documents.parse_object(document)
-    blobs = [read.get("config"), *_as_list(read.get("layers")), *_as_list(read.get("blobs"))]
+    manifest = documents.parse_object(document)
+    blobs = [
+        manifest.get("config"),
+        *_as_list(manifest.get("layers")),
+        *_as_list(manifest.get("blobs")),
+    ]
     return Descriptors(
-        tuple(_iter_descriptors(_as_list(read.get("manifests")))), tuple(_iter_descriptors(blobs))
+        tuple(_iter_descriptors(_as_list(manifest.get("manifests")))),
+        tuple(_iter_descriptors(blobs)),
     )
 
 

@@ -10,9 +10,9 @@ from typing import Final
 # and no character is read twice.
 _RANGE: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _WEIGHT: Final = re.compile(r"[01](?:\.[0-9]*)?")
-_LONGEST: Final = 4 * 1024
+_MAX_ACCEPT_LENGTH: Final = 4 * 1024
 """The most characters of Accept, over all its lines, that are read; clients send about 500."""
-_CLIENTS: Final = 64
+_CACHE_SIZE: Final = 64
 """The number of Accept values that are cached; all clients of a kind send the same one."""
 
 
@@ -34,10 +34,10 @@ def is_acceptable(media_type: str, accepts: Iterable[str]) -> bool:
     accept = ",".join(accepts)
     ranges = _parse_ranges(_truncate_accept(accept))
     if not ranges:
-        return len(accept) <= _LONGEST
-    for one in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
-        if one in ranges:
-            return ranges[one] > 0
+        return len(accept) <= _MAX_ACCEPT_LENGTH
+    for media_range in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
+        if media_range in ranges:
+            return ranges[media_range] > 0
     return False
 
 
@@ -48,29 +48,33 @@ def fingerprint(accepts: Iterable[str]) -> str:
     the same digits, since not all of their ranges are read.
     """
     accept = ",".join(accepts)
-    if len(accept) > _LONGEST:
-        written = accept
+    if len(accept) > _MAX_ACCEPT_LENGTH:
+        text = accept
     else:
         ranges = _parse_ranges(accept)
-        written = ",".join(f"{name};q={quality:g}" for name, quality in sorted(ranges.items()))
-    return hashlib.sha256(written.encode(errors="surrogateescape")).hexdigest()[:16]
+        text = ",".join(f"{name};q={quality:g}" for name, quality in sorted(ranges.items()))
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _truncate_accept(accept: str) -> str:
     """Return the part of an Accept value with the ranges that end within the first 4 KiB."""
-    return accept if len(accept) <= _LONGEST else accept[:_LONGEST].rpartition(",")[0]
+    return (
+        accept
+        if len(accept) <= _MAX_ACCEPT_LENGTH
+        else accept[:_MAX_ACCEPT_LENGTH].rpartition(",")[0]
+    )
 
 
-@lru_cache(_CLIENTS)
+@lru_cache(_CACHE_SIZE)
 def _parse_ranges(accept: str) -> Mapping[str, float]:
     """Return the weight of each media range, the highest one if the range is repeated."""
-    found: dict[str, float] = {}
-    for text in _RANGE.findall(accept):
-        name, _, parameters = text.partition(";")
+    weights: dict[str, float] = {}
+    for media_range in _RANGE.findall(accept):
+        name, _, parameters = media_range.partition(";")
         name = name.strip().lower()
         if name:
-            found[name] = max(found.get(name, 0.0), _parse_quality(parameters))
-    return found
+            weights[name] = max(weights.get(name, 0.0), _parse_quality(parameters))
+    return weights
 
 
 def _parse_quality(parameters: str) -> float:
@@ -89,15 +93,15 @@ def _parse_weight(text: str) -> float:
 # The Content-Types of manifests and blobs
 
 _VENDOR: Final = re.compile(r"application/vnd\.[a-z0-9.+-]*")
-_OF_MANIFESTS: Final = ("manifest", "image.index")
+_MANIFEST_WORDS: Final = ("manifest", "image.index")
 """Parts of the types of OCI, of both of Docker's schemas, and of artifacts."""
 
-_CONTENT_TYPES_LONGEST: Final = 255
+_MAX_CONTENT_TYPE_LENGTH: Final = 255
 """The most characters of a type; RFC 6838, section 4.2, allows 127 on each side of the slash."""
 
-_OF_PEOPLE: Final = frozenset({"text/html", "application/xhtml+xml"})
+_PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
 
-_OF_PROGRAMS: Final = frozenset({
+_MESSAGE_TYPES: Final = frozenset({
     "application/json", "application/problem+json", "application/hal+json",
     "application/vnd.api+json", "application/vnd.error+json",
     "application/xml", "application/problem+xml", "application/javascript",
@@ -109,20 +113,22 @@ def drop_overlong(content_type: str) -> str:
 
     The length is bounded because one is stored for each manifest that a repository holds.
     """
-    return content_type if len(content_type) <= _CONTENT_TYPES_LONGEST else ""
+    return content_type if len(content_type) <= _MAX_CONTENT_TYPE_LENGTH else ""
 
 
 def is_html(content_type: str) -> bool:
     """Return whether a Content-Type is that of a web page, which no content of a registry is."""
-    return essence(content_type) in _OF_PEOPLE
+    return essence(content_type) in _PAGE_TYPES
 
 
 def can_be_manifest(content_type: str) -> bool:
     """Return whether a Content-Type is used for manifests and nothing else."""
     # One pattern for both checks would backtrack over each place of the word, in a header whose
     # length the registry chooses.
-    kind = essence(content_type)
-    return bool(_VENDOR.fullmatch(kind)) and any(word in kind for word in _OF_MANIFESTS)
+    media_type = essence(content_type)
+    return bool(_VENDOR.fullmatch(media_type)) and any(
+        word in media_type for word in _MANIFEST_WORDS
+    )
 
 
 def can_be_blob(content_type: str) -> bool:
@@ -131,5 +137,5 @@ def can_be_blob(content_type: str) -> bool:
     Registries and CDNs send many types for blobs, most often octet-stream, or none at all. A
     registry that sends a blob as JSON names it in Docker-Content-Digest.
     """
-    kind = essence(content_type)
-    return kind not in _OF_PEOPLE | _OF_PROGRAMS and not kind.startswith("text/")
+    media_type = essence(content_type)
+    return media_type not in _PAGE_TYPES | _MESSAGE_TYPES and not media_type.startswith("text/")

@@ -62,7 +62,7 @@ class Tag(str):
         return cls(text)
 
 
-_REGISTERED: Final = frozenset({"sha256", "sha512"})
+_REGISTERED_ALGORITHMS: Final = frozenset({"sha256", "sha512"})
 
 
 class Digest(str):
@@ -85,7 +85,7 @@ class Digest(str):
     @property
     def can_be_verified(self) -> bool:
         """Whether the algorithm is a registered one (OCI image specification, "Digests")."""
-        return self.algorithm in _REGISTERED
+        return self.algorithm in _REGISTERED_ALGORITHMS
 
     @classmethod
     def compute(cls, data: bytes, algorithm: str = "sha256") -> Self:
@@ -95,7 +95,7 @@ class Digest(str):
     @classmethod
     def compute_all(cls, data: bytes) -> Iterator[Self]:
         """Yield the digests of `data`, one for each registered algorithm."""
-        for algorithm in _REGISTERED:
+        for algorithm in _REGISTERED_ALGORITHMS:
             yield cls.compute(data, algorithm)
 
     def matches(self, data: bytes) -> bool:

@@ -46,8 +46,8 @@ def list_tokens(answer: Mapping[str, Any]) -> list[str]:
 
     Most answers have one of the two, or the same in both; it is then listed once.
     """
-    found = [answer.get(name) for name in ("token", "access_token")]
-    return list(dict.fromkeys(one for one in found if isinstance(one, str) and one))
+    values = [answer.get(name) for name in ("token", "access_token")]
+    return list(dict.fromkeys(value for value in values if isinstance(value, str) and value))
 
 
 def get_token(answer: Mapping[str, Any]) -> str:
@@ -66,7 +66,7 @@ PLACEHOLDER: Final = "docxy.none"
 STALE_PLACEHOLDER: Final = "docxy.stale"
 """Stands for no credentials, issued when no token could be obtained."""
 
-_BASIC: Final = "docxy.basic."
+_BASIC_PREFIX: Final = "docxy.basic."
 """Prefix of a token that contains Basic credentials, which the registry wants in each request."""
 
 
@@ -83,7 +83,7 @@ def is_stale_placeholder(authorization: str) -> bool:
 
 def build_basic_token(authorization: str) -> str:
     """Return the placeholder token for an Authorization of the Basic scheme."""
-    return _BASIC + authorization.partition(" ")[2].strip()
+    return _BASIC_PREFIX + authorization.partition(" ")[2].strip()
 
 
 def redeem_placeholder(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
@@ -94,10 +94,10 @@ def redeem_placeholder(fields: Headers, takes_basic: Callable[[], bool]) -> Head
     """
     authorization = headers.get_first(fields, "authorization")
     scheme, _, token = authorization.partition(" ")
-    nothing = is_placeholder(authorization)
-    if scheme.lower() != "bearer" or not (nothing or token.startswith(_BASIC)):
+    is_empty = is_placeholder(authorization)
+    if scheme.lower() != "bearer" or not (is_empty or token.startswith(_BASIC_PREFIX)):
         return fields
-    others = headers.without(fields, "authorization")
-    if nothing or not takes_basic():
-        return others
-    return [*others, ("Authorization", f"Basic {token.removeprefix(_BASIC)}")]
+    other_fields = headers.without(fields, "authorization")
+    if is_empty or not takes_basic():
+        return other_fields
+    return [*other_fields, ("Authorization", f"Basic {token.removeprefix(_BASIC_PREFIX)}")]

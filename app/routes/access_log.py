@@ -18,13 +18,13 @@ from app.log_lines import MinimalLogRecord
 
 logger = logging.getLogger("app.access")
 
-_APART: Final = 0.002
+_ALONE_AFTER: Final = 0.002
 """Seconds since the end of the previous request after which a request is logged at once."""
 
-_LATER: Final = 0.05
+_FLUSH_DELAY: Final = 0.05
 """The most seconds that a request waits for others: a worker that is killed loses as many."""
 
-_MOST: Final = 128
+_MAX_BATCH: Final = 128
 """The most requests in a batch; the last of them causes it to be written at once."""
 
 
@@ -38,16 +38,16 @@ class EndedRequest:
 
     def build_record(self) -> MinimalLogRecord:
         """Return the log line of the request; its times are in seconds, to the millisecond."""
-        line, exchange = self.line, self.exchange
+        fields, exchange = self.line, self.exchange
         for name in ("registry", "repository", "reference"):
             if value := getattr(exchange, name):
-                line[name] = value
+                fields[name] = value
         if exchange.registry:
-            line["attempts"] = exchange.attempts
-        line["first_byte_seconds"] = round(exchange.time_to_first_byte, 3)
-        line["duration_seconds"] = round(exchange.duration, 3)
-        line["upstream_seconds"] = round(line.pop("upstream_seconds"), 3)
-        return MinimalLogRecord(logger.name, "Request.", line, self.ended_at)
+            fields["attempts"] = exchange.attempts
+        fields["first_byte_seconds"] = round(exchange.time_to_first_byte, 3)
+        fields["duration_seconds"] = round(exchange.duration, 3)
+        fields["upstream_seconds"] = round(fields.pop("upstream_seconds"), 3)
+        return MinimalLogRecord(logger.name, "Request.", fields, self.ended_at)
 
 
 class AccessLog:
@@ -64,14 +64,14 @@ class AccessLog:
         self._is_registered_at_exit = False
         self._last_end = 0.0
 
-    def add(self, ended: EndedRequest) -> None:
+    def add(self, request: EndedRequest) -> None:
         """Count and log a request: at once if none ended just before, or else in a batch."""
         if self.watcher is UNWATCHED and not logger.isEnabledFor(logging.INFO):
             return
-        end = ended.exchange.started_at + ended.exchange.duration
-        is_alone, self._last_end = end - self._last_end > _APART, end
-        self._pending.append(ended)
-        if is_alone or len(self._pending) >= _MOST:
+        ended_at = request.exchange.started_at + request.exchange.duration
+        is_alone, self._last_end = ended_at - self._last_end > _ALONE_AFTER, ended_at
+        self._pending.append(request)
+        if is_alone or len(self._pending) >= _MAX_BATCH:
             self.flush()
         elif not self._is_scheduled:
             self._schedule_flush()
@@ -79,24 +79,24 @@ class AccessLog:
     def flush(self) -> None:
         """Count and log all waiting requests now."""
         with self._lock:
-            if waiting := [self._pending.popleft() for _ in range(len(self._pending))]:
-                self.write(waiting)
+            if requests := [self._pending.popleft() for _ in range(len(self._pending))]:
+                self.write(requests)
 
-    def write(self, ended: Sequence[EndedRequest]) -> None:
+    def write(self, requests: Sequence[EndedRequest]) -> None:
         """Count and log the given requests now, without regard to those that wait."""
         try:
-            self.watcher.record_end([one.exchange for one in ended])
+            self.watcher.record_end([request.exchange for request in requests])
         finally:
             # These lines exist nowhere else, so they are written even if counting fails.
             if logger.isEnabledFor(logging.INFO):
-                logs.write_lines(logger, [one.build_record() for one in ended])
+                logs.write_lines(logger, [request.build_record() for request in requests])
 
     def _schedule_flush(self) -> None:
         if not self._is_registered_at_exit:
             self._is_registered_at_exit = True
             atexit.register(self.flush)
         self._is_scheduled = True
-        timer = threading.Timer(_LATER, self._run_scheduled_flush)
+        timer = threading.Timer(_FLUSH_DELAY, self._run_scheduled_flush)
         timer.daemon = True
         timer.start()
 

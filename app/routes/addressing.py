@@ -40,16 +40,16 @@ def select_registry(context: RequestContext, *, ns: str | None, host: str) -> Se
 
 
 def resolve(
-    context: RequestContext, wanted: Operation
+    context: RequestContext, operation: Operation
 ) -> tuple[RepositoryAddress, Decision | None]:
     """Return the address of an operation in the client's naming, and a decision to be made again.
 
     The decision is None unless it depends on the manifest that the operation asks for.
     Raise RuleDenied if a rule forbids the operation, MethodUnsupported if this proxy does.
     """
-    address = resolve_path_unchecked(context, wanted.repository)
-    decision = authorize(context, address, wanted)
-    if decision is None or wanted.kind is not Kind.MANIFEST or not decision.depends_on_manifest:
+    address = resolve_path_unchecked(context, operation.repository)
+    decision = authorize(context, address, operation)
+    if decision is None or operation.kind is not Kind.MANIFEST or not decision.depends_on_manifest:
         return address, None
     return address, decision
 
@@ -63,38 +63,38 @@ def require_pull(action: Action) -> None:
         raise MethodUnsupported
 
 
-def resolve_path_unchecked(context: RequestContext, asked: RepositoryName) -> RepositoryAddress:
+def resolve_path_unchecked(context: RequestContext, name: RepositoryName) -> RepositoryAddress:
     """Return what the path of the request addresses, without applying the rules.
 
     The result is kept for the rest of the request. Raise NameUnknown or NameInvalid.
     """
-    known = context.address
-    if known is None or known.requested_name != asked:
-        known = resolve_name_unchecked(context, asked, ns=context.ns, host=context.host)
-        context.address = known
-    return known
+    address = context.address
+    if address is None or address.requested_name != name:
+        address = resolve_name_unchecked(context, name, ns=context.ns, host=context.host)
+        context.address = address
+    return address
 
 
 def resolve_name(
-    context: RequestContext, asked: RepositoryName, *, ns: str | None, host: str
+    context: RequestContext, name: RepositoryName, *, ns: str | None, host: str
 ) -> RepositoryAddress:
     """Return the registry and repository that a name addresses under `ns` and `host`.
 
     Raise Denied if a rule forbids listing its tags.
     """
-    address = resolve_name_unchecked(context, asked, ns=ns, host=host)
+    address = resolve_name_unchecked(context, name, ns=ns, host=host)
     authorize(context, address, Operation.tags(address.repository))
     return address
 
 
 def resolve_name_unchecked(
-    context: RequestContext, asked: RepositoryName, *, ns: str | None, host: str
+    context: RequestContext, name: RepositoryName, *, ns: str | None, host: str
 ) -> RepositoryAddress:
     """Return what a name addresses under `ns` and `host`, and note it for the log line.
 
     No rule is applied. Raise NameUnknown or NameInvalid.
     """
-    address = context.services.registries.resolve(asked, ns=ns, host=host)
+    address = context.services.registries.resolve(name, ns=ns, host=host)
     exchange = context.exchange
     exchange.registry = address.registry.name
     if exchange.route != "token":  # the scopes of a token request stay out of the log
@@ -147,22 +147,22 @@ def evaluate_rules(
 def _build_access_request(
     registry: Registry,
     repository: RepositoryName,
-    asking: ClientIdentity,
+    client: ClientIdentity,
     reference: Reference | None,
     digests: frozenset[Digest] = NO_DIGESTS,
 ) -> AccessRequest:
     return AccessRequest(
         registry=registry,
         repository=repository,
-        client=asking,
+        client=client,
         tag=reference if isinstance(reference, Tag) else None,
         digests=digests | {reference} if isinstance(reference, Digest) else digests,
     )
 
 
-def _refuse(decision: Decision, asking: ClientIdentity) -> NoReturn:
+def _refuse(decision: Decision, client: ClientIdentity) -> NoReturn:
     rule = decision.rule
-    if rule is not None and rule.networks is not None and not asking.is_known:
+    if rule is not None and rule.networks is not None and not client.is_known:
         raise ClientAddressUnknown(rule=rule.number)
     raise RuleDenied(decision.message, rule=rule and rule.number)
 
@@ -177,53 +177,59 @@ def build_permit(
     rules, registries = context.services.rules, context.services.registries
     if rules is None:
         return None
-    asking = context.client
-    asked = _build_access_request(
-        address.registry, address.repository, asking, operation.manifest_reference
+    client = context.client
+    original_request = _build_access_request(
+        address.registry, address.repository, client, operation.manifest_reference
     )
 
-    def ask(registry: str, name: RepositoryName, reference: Reference | None) -> None:
+    def check_redirect(registry: str, name: RepositoryName, reference: Reference | None) -> None:
         row = registries.get_registry(registry)
-        question = _build_access_request(row, name, asking, reference)
-        decision = rules.decide(question)
+        request = _build_access_request(row, name, client, reference)
+        decision = rules.decide(request)
         if not decision.allowed:
-            _refuse(decision, asking)
-        if decision.depends_on_manifest and not rules.has_same_matches(asked, question):
+            _refuse(decision, client)
+        if decision.depends_on_manifest and not rules.has_same_matches(original_request, request):
             # `ImageInspection` judges the manifest by the rules for the original address only.
             message = f"a rule of this proxy looks at images of {registry}: ask for it there"
             rule = decision.rule
             raise RuleDenied(message, rule=rule and rule.number)
 
-    return ask
+    return check_redirect
 
 
 # A registry's challenges and links, in the client's naming
 
 
 def rewrite_challenges(
-    context: RequestContext, told: Iterable[Challenge], selection: Selection
+    context: RequestContext, challenges: Iterable[Challenge], selection: Selection
 ) -> list[Challenge]:
     """Return a registry's challenges with realms and scopes that lead to this proxy.
 
     Challenges that no login through this proxy can meet are left out.
     """
-    met = (one for one in told if one.is_bearer or selection.accepts_logins)
-    return [_rewrite_challenge(context, one, selection) for one in met]
+    usable = (
+        challenge for challenge in challenges if challenge.is_bearer or selection.accepts_logins
+    )
+    return [_rewrite_challenge(context, challenge, selection) for challenge in usable]
 
 
-def _rewrite_challenge(context: RequestContext, told: Challenge, selection: Selection) -> Challenge:
+def _rewrite_challenge(
+    context: RequestContext, challenge: Challenge, selection: Selection
+) -> Challenge:
     """Return a challenge with its realm at this proxy, so that tokens are fetched through it."""
-    if not told.is_bearer:
-        return told
-    changed = {"realm": _build_realm(context, selection)}
-    scopes = [_rewrite_scope(text, selection) for text in told.parameters.get("scope", "").split()]
+    if not challenge.is_bearer:
+        return challenge
+    changes = {"realm": _build_realm(context, selection)}
+    scopes = [
+        _rewrite_scope(scope, selection) for scope in challenge.parameters.get("scope", "").split()
+    ]
     if selection.by_prefix and isinstance(selection, RepositoryAddress):
         # Only the scope tells our token endpoint which registry is meant, but not every registry
         # names the repository in its scope (public.ecr.aws says "aws").
         scopes = list(dict.fromkeys([_build_pull_scope(selection), *scopes]))
     if scopes:
-        changed["scope"] = " ".join(scopes)
-    return told.with_parameters(changed)
+        changes["scope"] = " ".join(scopes)
+    return challenge.with_parameters(changes)
 
 
 def build_challenge(context: RequestContext, selection: Selection, service: str = "") -> Challenge:

@@ -34,13 +34,13 @@ from app.routes.context import RequestContext, get_context
 
 logger = logging.getLogger(__name__)
 
-_FIT: Final = "docxy.fit"
+_LIMIT_TO_SHARE_KEY: Final = "docxy.fit"
 """The key of the extension that the server calls with a worker's number of places."""
 
-_QUARTER: Final = 4
+_SHARE_DIVISOR: Final = 4
 """One client gets at most one in this many of a worker's places."""
 
-_FOR_EVERYBODY: Final = "health.health"
+_HEALTH_ENDPOINT: Final = "health.health"
 """The endpoint that load balancers and orchestrators ask, from any network."""
 
 
@@ -55,41 +55,41 @@ def register_network_policy(app: Flask, lists: NetworkPolicy) -> None:
 
     def admit() -> None:
         context = get_context()
-        if context.request.endpoint == _FOR_EVERYBODY:
+        if context.request.endpoint == _HEALTH_ENDPOINT:
             return
-        asking = context.client
-        if not asking.is_known:
+        client = context.client
+        if not client.is_known:
             raise ClientAddressUnknown
-        if not lists.is_admitted(asking.address):
+        if not lists.is_admitted(client.address):
             raise NetworkDenied
 
     app.before_request(admit)
 
 
-def register_connection_limit(app: Flask, most: int) -> None:
-    """Allow each address at most `most` concurrent requests; a download counts to its last byte.
+def register_connection_limit(app: Flask, limit: int) -> None:
+    """Allow each address at most `limit` concurrent requests; a download counts to its last byte.
 
     Each request takes a connection of this process, so one client that reads slowly could otherwise
     occupy all of them. A request beyond the limit fails with ConnectionLimitReached.
     """
-    shares = _ConnectionLimiter(most)
-    app.extensions[_FIT] = shares.limit_to_share  # called by server/worker.py
-    app.before_request(shares.acquire)
+    limiter = _ConnectionLimiter(limit)
+    app.extensions[_LIMIT_TO_SHARE_KEY] = limiter.limit_to_share  # called by server/worker.py
+    app.before_request(limiter.acquire)
 
 
 class _ConnectionLimiter:
     """The hook that takes a place before each request; the end of the request gives it back."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._limiter = LocalConcurrencyLimiter(most)
+    def __init__(self, limit: int) -> None:
+        self._most = limit
+        self._limiter = LocalConcurrencyLimiter(limit)
 
     def limit_to_share(self, places: int) -> None:
         """Limit one client to a quarter of this worker's places; called before the first request.
 
         `places` is how many requests the worker serves at once.
         """
-        share = max(places // _QUARTER, 1)
+        share = max(places // _SHARE_DIVISOR, 1)
         if share < self._most:
             self._limiter = LocalConcurrencyLimiter(share)
             fields = {"limit": share, "configured": self._most}
@@ -107,17 +107,17 @@ class _ConnectionLimiter:
         context = get_context()
         request = context.request
         # With a query, a health check may wait for a registry, and so it needs a place.
-        if request.endpoint == _FOR_EVERYBODY and not request.query_string:
+        if request.endpoint == _HEALTH_ENDPOINT and not request.query_string:
             return
         if not context.services.forwarded.can_distinguish_clients(request.environ):
             return
-        place = derive_site(context.client.address), secrets.token_hex(8)
-        if not self._limiter.try_acquire(*place):
+        download = derive_site(context.client.address), secrets.token_hex(8)
+        if not self._limiter.try_acquire(*download):
             raise ConnectionLimitReached(rule=ConnectionLimitReached.refused_by)
-        context.at_end.callback(self._limiter.release, *place)
+        context.at_end.callback(self._limiter.release, *download)
 
 
-_FOR_ALL: Final = frozenset(
+_OPEN_ENDPOINTS: Final = frozenset(
     {
         "health.health",
         "metrics.metrics",
@@ -130,13 +130,13 @@ _FOR_ALL: Final = frozenset(
 )
 """Endpoints that need no login: they ask registries only for what their own settings allow."""
 
-_FOR_ALL_ROOMS: Final = frozenset({"page", "assets", "config"})
+_OPEN_BLUEPRINTS: Final = frozenset({"page", "assets", "config"})
 """Blueprints whose endpoints need no login."""
 
-_FOR_BROWSERS: Final = frozenset({"search", "box"})
+_BASIC_BLUEPRINTS: Final = frozenset({"search", "box"})
 """Blueprints that ask people for a name and a password, by a Basic challenge."""
 
-_FOR_NO_TOKEN: Final = frozenset({"box.tags"})
+_NO_TOKEN_ENDPOINTS: Final = frozenset({"box.tags"})
 """Endpoints that accept no token: no scope can be compared with the repository they are about."""
 
 
@@ -148,11 +148,11 @@ def register_users(app: Flask, guard: Guard | None) -> None:
     if guard is None:
         return
 
-    def ask_who() -> None:
+    def require_login() -> None:
         context = get_context()
         request = context.request
         endpoint = request.endpoint
-        if endpoint is None or endpoint in _FOR_ALL or request.blueprint in _FOR_ALL_ROOMS:
+        if endpoint is None or endpoint in _OPEN_ENDPOINTS or request.blueprint in _OPEN_BLUEPRINTS:
             return
         if context.ns:
             # Raises NameUnknown for a registry that is not served: this is no secret, and the
@@ -160,11 +160,11 @@ def register_users(app: Flask, guard: Guard | None) -> None:
             resolve_registry(context)
         try:
             _authenticate(context, guard, request.environ.get("HTTP_AUTHORIZATION", ""))
-        except LoginRequired as refused:
-            refused.extra_headers = {"WWW-Authenticate": str(_build_challenge(context, refused))}
+        except LoginRequired as error:
+            error.extra_headers = {"WWW-Authenticate": str(_build_challenge(context, error))}
             raise
 
-    app.before_request(ask_who)
+    app.before_request(require_login)
 
 
 def _authenticate(context: RequestContext, guard: Guard, authorization: str) -> None:
@@ -187,7 +187,7 @@ def _check_scope(context: RequestContext, bearer: Bearer) -> None:
     """Raise ScopeInsufficient if the token does not cover the repository of the request."""
     name = _get_requested_name(context)
     if name is None:
-        if context.request.endpoint in _FOR_NO_TOKEN:
+        if context.request.endpoint in _NO_TOKEN_ENDPOINTS:
             raise ScopeInsufficient
         return
     # The rules are applied later, when all that they depend on is known.
@@ -204,9 +204,9 @@ def _get_requested_name(context: RequestContext) -> RepositoryName | None:
     return (context.request.view_args or {}).get("name")
 
 
-def _build_challenge(context: RequestContext, refused: LoginRequired) -> Challenge:
+def _build_challenge(context: RequestContext, error: LoginRequired) -> Challenge:
     """Return the challenge that says how to log in, even if the repository is not served here."""
-    if context.request.blueprint in _FOR_BROWSERS:
+    if context.request.blueprint in _BASIC_BLUEPRINTS:
         return Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
     name = _get_requested_name(context)
     try:
@@ -216,8 +216,8 @@ def _build_challenge(context: RequestContext, refused: LoginRequired) -> Challen
     except (NameInvalid, NameUnknown):
         selection = context.services.registries.select(ns=None, host="")
     challenge = build_challenge(context, selection, SERVICE)
-    if isinstance(refused, TokenInvalid):
+    if isinstance(error, TokenInvalid):
         return challenge.with_parameters({"error": "invalid_token"})
-    if isinstance(refused, ScopeInsufficient):
+    if isinstance(error, ScopeInsufficient):
         return challenge.with_parameters({"error": "insufficient_scope"})
     return challenge

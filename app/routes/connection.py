@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-_RESET: Final = struct.pack("ii", 1, 0)
-_NO_RESET: Final = struct.pack("ii", 0, 0)
+_RESET_LINGER: Final = struct.pack("ii", 1, 0)
+_DEFAULT_LINGER: Final = struct.pack("ii", 0, 0)
 _ESTABLISHED: Final = 1
 """The TCP state ESTABLISHED: the first byte of Linux's `struct tcp_info`."""
 
@@ -81,24 +81,24 @@ class ClientConnection:
         The event is set if that happens. A socket's own timeout starts again with each byte, so it
         does not stop a client that sends one byte at a time.
         """
-        late = threading.Event()
-        timer = threading.Timer(seconds, self._shut_down_reading, [late])
+        timed_out = threading.Event()
+        timer = threading.Timer(seconds, self._shut_down_reading, [timed_out])
         timer.daemon = True
         timer.start()
         try:
-            yield late
+            yield timed_out
         finally:
             timer.cancel()
 
-    def _shut_down_reading(self, late: threading.Event) -> None:
+    def _shut_down_reading(self, timed_out: threading.Event) -> None:
         """Make the reader see an end of file; gevent's and TLS's own shutdown would do more."""
-        late.set()
+        timed_out.set()
         if self._sock is not None:
             with (
                 contextlib.suppress(OSError),
-                socket.socket(fileno=os.dup(self._sock.fileno())) as twin,
+                socket.socket(fileno=os.dup(self._sock.fileno())) as duplicate,
             ):
-                twin.shutdown(socket.SHUT_RD)
+                duplicate.shutdown(socket.SHUT_RD)
 
     def reset_unless_completed(self, *, length_known: bool) -> None:
         """Make an unfinished body end in a reset if nothing else would show that it is unfinished.
@@ -106,12 +106,12 @@ class ClientConnection:
         HTTP/1.0 has no chunks: a body without a length ends when the connection does.
         """
         if self._http_1_0 and not length_known:
-            self._set_linger(_RESET)
+            self._set_linger(_RESET_LINGER)
 
     def cancel_reset(self) -> None:
         """Undo `reset_unless_completed`, since the body is complete."""
         if self._http_1_0:
-            self._set_linger(_NO_RESET)
+            self._set_linger(_DEFAULT_LINGER)
 
     def _set_linger(self, value: bytes) -> None:
         if self._sock is not None:

@@ -28,12 +28,12 @@ from app.routes.connection import ClientConnection
 from app.routes.forwarded import ForwardedHeaders
 from app.source import MonitoredCache, Payer, SearchIndex, Source
 
-_KEY: Final = "docxy"
+_EXTENSION_KEY: Final = "docxy"
 
-_LOGGED: Final = 512
+_MAX_LOGGED: Final = 512
 """The most characters of a value sent by a client that go into a log line."""
 
-_CACHE: Final = "docxy; "
+_OWN_CACHE_MEMBER: Final = "docxy; "
 """The beginning of our own member in `Cache-Status` (RFC 9211)."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -47,7 +47,7 @@ _OPERATIONS: Final[Mapping[str, Callable[..., Operation]]] = {
 }
 """The operations by endpoint; the variables of a path are their arguments."""
 
-_UNMATCHED: Final = "repository.unmatched"
+_UNMATCHED_ENDPOINT: Final = "repository.unmatched"
 
 
 class FiguresReader(Protocol):
@@ -86,7 +86,7 @@ class Services:
 
     def install(self, app: Flask) -> None:
         """Make this available to the requests of an application."""
-        app.extensions[_KEY] = self
+        app.extensions[_EXTENSION_KEY] = self
 
     def get_source(self, registry: Registry) -> Source:
         """Return the source that a registry is read from: its upstream, or the cache around it."""
@@ -170,8 +170,8 @@ class RequestContext:
 def get_services() -> Services:
     """Return the components that `create_app` put into the current application."""
     app = cast("LocalProxy[Flask]", current_app)._get_current_object()  # noqa: SLF001 - documented by Werkzeug
-    found: Services = app.extensions[_KEY]
-    return found
+    services: Services = app.extensions[_EXTENSION_KEY]
+    return services
 
 
 def get_context() -> RequestContext:
@@ -179,8 +179,8 @@ def get_context() -> RequestContext:
 
     Flask calls hooks, views and error handlers without it, so they look it up, once each.
     """
-    found: RequestContext = g.context
-    return found
+    context: RequestContext = g.context
+    return context
 
 
 def register(app: Flask) -> None:
@@ -196,21 +196,23 @@ def register(app: Flask) -> None:
 def begin() -> None:
     """Make the context of the current request."""
     # Flask's proxy looks up the request at each access, a dozen times for a small response.
-    served = cast("LocalProxy[Request]", request)._get_current_object()  # noqa: SLF001 - documented by Werkzeug
-    told = served.headers.get("X-Request-ID", "")
-    build = _OPERATIONS.get(served.endpoint or "")
-    operation = None if build is None else build(**(served.view_args or {}))
+    current_request = cast("LocalProxy[Request]", request)._get_current_object()  # noqa: SLF001 - documented by Werkzeug
+    request_id = current_request.headers.get("X-Request-ID", "")
+    build_operation = _OPERATIONS.get(current_request.endpoint or "")
+    operation = (
+        None if build_operation is None else build_operation(**(current_request.view_args or {}))
+    )
     exchange = Exchange(
-        request_id=told if _REQUEST_ID.fullmatch(told) else secrets.token_hex(16),
-        method=served.method,
-        route=_choose_route(operation, served.endpoint),
+        request_id=request_id if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16),
+        method=current_request.method,
+        route=_choose_route(operation, current_request.endpoint),
         reference=(operation and operation.reference) or "",
     )
     g.context = RequestContext(
-        request=served,
+        request=current_request,
         services=get_services(),
         exchange=exchange,
-        connection=ClientConnection(served.environ),
+        connection=ClientConnection(current_request.environ),
         operation=operation,
     )
     current.set(exchange)
@@ -220,7 +222,7 @@ def _choose_route(operation: Operation | None, endpoint: str | None) -> str:
     """Return the word for a request in metrics: its kind of operation, or else its blueprint."""
     if operation is not None:
         return operation.kind.value
-    return "other" if endpoint in {None, _UNMATCHED} else str(endpoint).partition(".")[0]
+    return "other" if endpoint in {None, _UNMATCHED_ENDPOINT} else str(endpoint).partition(".")[0]
 
 
 def _finish(response: Response) -> Response:
@@ -235,11 +237,11 @@ def _finish(response: Response) -> Response:
     if context.request.path.startswith("/v2"):
         fields.add("Docker-Distribution-Api-Version", "registry/2.0")
     if (budget := exchange.budget) is not None and is_low(budget):
-        left = f"{budget.remaining} of {budget.limit} pulls"
-        fields.add("Warning", f'299 - "{exchange.registry} has {left} left for this client"')
+        remaining = f"{budget.remaining} of {budget.limit} pulls"
+        fields.add("Warning", f'299 - "{exchange.registry} has {remaining} left for this client"')
     exchange.status, exchange.time_to_first_byte = response.status_code, exchange.seconds_elapsed()
-    waited = time.monotonic() - context.called_at if context.called_at else 0.0
-    response.call_on_close(_Ending(context, _build_line(context, response), waited).end)
+    wait_seconds = time.monotonic() - context.called_at if context.called_at else 0.0
+    response.call_on_close(_Ending(context, _build_line(context, response), wait_seconds).end)
     context.response = response
     return response
 
@@ -258,20 +260,28 @@ def _abandon(error: BaseException | None) -> None:
 
 def _build_line(context: RequestContext, response: Response) -> dict[str, Any]:
     request = context.request
-    line = {
+    fields = {
         "method": request.method,
-        "path": request.path[:_LOGGED],
+        "path": request.path[:_MAX_LOGGED],
         "status": response.status_code,
         "bytes": 0 if request.method == "HEAD" else response.content_length or 0,
         "client": context.client.address,
         "request_id": context.exchange.request_id,
-        "user_agent": request.headers.get("User-Agent", "")[:_LOGGED],
+        "user_agent": request.headers.get("User-Agent", "")[:_MAX_LOGGED],
     }
     if context.user:
-        line["user"] = context.user
+        fields["user"] = context.user
     # The members of other caches on the way come before ours.
-    told = [one for one in response.headers.getlist("Cache-Status") if one.startswith(_CACHE)]
-    return line | {"cache": told[-1].removeprefix(_CACHE)[:_LOGGED]} if told else line
+    cache_members = [
+        member
+        for member in response.headers.getlist("Cache-Status")
+        if member.startswith(_OWN_CACHE_MEMBER)
+    ]
+    return (
+        fields | {"cache": cache_members[-1].removeprefix(_OWN_CACHE_MEMBER)[:_MAX_LOGGED]}
+        if cache_members
+        else fields
+    )
 
 
 @dataclass(slots=True)
@@ -284,7 +294,7 @@ class _Ending:
 
     def end(self) -> None:
         """Release the resources of the request; complete its log line, and log and count it."""
-        context, line = self.context, self.line
+        context, fields = self.context, self.line
         exchange, access_log = context.exchange, context.services.access_log
         try:
             context.at_end.close()
@@ -293,22 +303,22 @@ class _Ending:
             exchange.duration = exchange.seconds_elapsed()
             if context.body is not None:
                 self._add_body(context.body)
-            exchange.bytes_sent = line["bytes"]
-            line["upstream_seconds"] = self.wait_seconds
+            exchange.bytes_sent = fields["bytes"]
+            fields["upstream_seconds"] = self.wait_seconds
             current.set(None)
-            ended = EndedRequest(exchange, line, time.time())
+            ended_request = EndedRequest(exchange, fields, time.time())
             if "gunicorn.socket" in context.request.environ:  # there may be many at once
-                access_log.add(ended)
+                access_log.add(ended_request)
             else:
-                access_log.write([ended])
+                access_log.write([ended_request])
 
     def _add_body(self, body: SentBody) -> None:
-        line = self.line
-        line["bytes"] = body.sent
+        fields = self.line
+        fields["bytes"] = body.sent
         self.wait_seconds += body.wait_seconds
         if body.sent_by_nginx:
-            line["sent_by_nginx"] = True
+            fields["sent_by_nginx"] = True
         if not body.is_complete:
-            line["incomplete"] = True
+            fields["incomplete"] = True
         if body.failure:
-            line["body_error"] = body.failure
+            fields["body_error"] = body.failure

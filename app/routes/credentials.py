@@ -21,7 +21,7 @@ from app.routes.addressing import build_challenge, build_permit
 from app.routes.context import RequestContext
 from app.source import Reply, Request, Unmetered, build_reply
 
-_TOKEN: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
+_TOKEN_PATTERN: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
 """Visible ASCII without a space or a comma."""
 
 
@@ -35,21 +35,26 @@ def build_upstream_headers(
     tokens have one.
     """
     authorization = headers.get_first(fields, "authorization").strip()
-    others = headers.without(fields, "authorization")
+    other_fields = headers.without(fields, "authorization")
     if not authorization or selection.registry.managed:
-        return others
+        return other_fields
     scheme = authorization.split(maxsplit=1)[0]
     is_login = scheme.lower() != "bearer"
     registries = context.services.registries
     if is_login and not _is_own_login(registries, selection, authorization):
-        return others
+        return other_fields
     tags = registries.find_token_tags(authorization)
     # Two Authorization lines arrive joined by a comma, so a value with a comma is not just a login.
     if not tags and (not selection.has_tagged_tokens or (is_login and "," not in authorization)):
         return fields
     owner, untagged = registries.split_token_tag(authorization.removeprefix(f"{scheme} "))
-    if tags == {selection.registry.name} and owner and _TOKEN.fullmatch(untagged) and not is_login:
-        return [*others, ("Authorization", f"{scheme} {untagged}")]
+    if (
+        tags == {selection.registry.name}
+        and owner
+        and _TOKEN_PATTERN.fullmatch(untagged)
+        and not is_login
+    ):
+        return [*other_fields, ("Authorization", f"{scheme} {untagged}")]
     raise Unauthorized(headers={"WWW-Authenticate": str(build_challenge(context, selection))})
 
 
@@ -96,13 +101,13 @@ def tag_tokens(reply: Reply, registry: Registry) -> Reply:
 
 def _extract_tokens(document: dict[str, Any]) -> dict[str, str]:
     """Return the tokens of a reply by field name, the access token under both of its names."""
-    found = {
+    tokens = {
         name: token
         for name in ("token", "access_token", "refresh_token")
         if isinstance(token := document.get(name), str) and token
     }
-    access = found.get("token") or found.get("access_token")
-    return {"token": access, "access_token": access, **found} if access else {}
+    access_token = tokens.get("token") or tokens.get("access_token")
+    return {"token": access_token, "access_token": access_token, **tokens} if access_token else {}
 
 
 # The client's request, as a source takes it

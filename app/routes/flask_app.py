@@ -89,17 +89,17 @@ class Application(Flask):
         """
         if not _are_application_wide(self.before_request_funcs) or self.url_value_preprocessors:
             return super().preprocess_request()
-        for before in self.before_request_funcs.get(None, ()):
-            if (answer := before()) is not None:
-                return cast("ResponseReturnValue", answer)
+        for hook in self.before_request_funcs.get(None, ()):
+            if (response := hook()) is not None:
+                return cast("ResponseReturnValue", response)
         return None
 
     def process_response(self, response: Response) -> Response:
         """Return the response after the hooks have changed it, the last hook first as in Flask."""
         if not _are_application_wide(self.after_request_funcs):
             return super().process_response(response)
-        for after in reversed(self.after_request_funcs.get(None, ())):
-            response = cast("Response", after(response))
+        for hook in reversed(self.after_request_funcs.get(None, ())):
+            response = cast("Response", hook(response))
         return response
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:

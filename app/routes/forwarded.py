@@ -13,15 +13,15 @@ Environ = Mapping[str, Any]
 _HOST: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
 )
-_LONGEST_HOST: Final = 300
+_MAX_HOST_LENGTH: Final = 300
 """The most characters of a Host; a DNS name has at most 253. Longer ones are not cached either."""
-_LAST_PORT: Final = 65535
+_MAX_PORT: Final = 65535
 _PORT: Final = re.compile(r":[0-9]+$")
 _HOP: Final = re.compile(r"(?:(?P<four>[0-9.]+)|\[(?P<six>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
-_OTHER_WAYS: Final = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
+_UNREAD_HEADERS: Final = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
 """Other headers, which are not read, in which servers in front name the client."""
 
-_KNOWN: Final = 1024
+_CACHE_SIZE: Final = 1024
 """The number of peers, and of authorities, whose check is cached."""
 
 
@@ -43,7 +43,7 @@ class ForwardedHeaders:
         self._public_url = public_url
         self._hosts = frozenset(hosts)
         # Each request asks about the same few servers, several times.
-        self._is_trusted_cached = lru_cache(_KNOWN)(self._is_trusted)
+        self._is_trusted_cached = lru_cache(_CACHE_SIZE)(self._is_trusted)
 
     def get_client_address(self, environ: Environ) -> str:
         """Return the client's address: the nearest one that is not a trusted server's.
@@ -65,8 +65,8 @@ class ForwardedHeaders:
             return f"{self._public_url.partition('://')[0]}://{self._get_authority(environ)}"
         scheme = str(environ["wsgi.url_scheme"])
         if self._is_peer_trusted(environ):
-            told = _get_last_value(environ, "HTTP_X_FORWARDED_PROTO").lower()
-            scheme = told if told in {"http", "https"} else scheme
+            forwarded_scheme = _get_last_value(environ, "HTTP_X_FORWARDED_PROTO").lower()
+            scheme = forwarded_scheme if forwarded_scheme in {"http", "https"} else scheme
         return f"{scheme}://{self._get_authority(environ)}"
 
     def get_host(self, environ: Environ) -> str:
@@ -81,7 +81,7 @@ class ForwardedHeaders:
         """
         if environ.get("HTTP_X_FORWARDED_FOR"):
             return self._is_peer_trusted(environ) and self._resolve_client(environ)[1]
-        return not any(environ.get(name) for name in _OTHER_WAYS)
+        return not any(environ.get(name) for name in _UNREAD_HEADERS)
 
     def can_distinguish_clients(self, environ: Environ) -> bool:
         """Return whether clients have addresses of their own, not one of a server in front of many.
@@ -99,12 +99,12 @@ class ForwardedHeaders:
         """
         address = str(environ.get("REMOTE_ADDR", ""))
         hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
-        told = [hop for hop in hops if hop]
+        forwarded_hops = [hop for hop in hops if hop]
         if self._trusted.includes_all:
             # If every peer is trusted, only the nearest server is: a client may have written the
             # values before its own.
-            told = told[-1:]
-        for hop in reversed(told):
+            forwarded_hops = forwarded_hops[-1:]
+        for hop in reversed(forwarded_hops):
             if not self._is_trusted_cached(address):
                 break
             hop_address = _strip_port(hop)
@@ -114,13 +114,13 @@ class ForwardedHeaders:
         return address, True
 
     def _get_authority(self, environ: Environ) -> str:
-        told = (
+        forwarded_authority = (
             _get_last_value(environ, "HTTP_X_FORWARDED_HOST")
             if self._is_peer_trusted(environ)
             else ""
         )
-        authority = told or _get_own_authority(environ)
-        if len(authority) > _LONGEST_HOST or not _is_authority(authority):
+        authority = forwarded_authority or _get_own_authority(environ)
+        if len(authority) > _MAX_HOST_LENGTH or not _is_authority(authority):
             raise HostInvalid
         return authority
 
@@ -133,13 +133,13 @@ class ForwardedHeaders:
         return not peer or peer in self._trusted
 
 
-@lru_cache(_KNOWN)
+@lru_cache(_CACHE_SIZE)
 def _is_authority(text: str) -> bool:
     """Return whether a text is a host with an optional port that urlsplit can parse."""
-    found = _HOST.fullmatch(text)
-    if found is None or int(found["port"] or 0) > _LAST_PORT:
+    match = _HOST.fullmatch(text)
+    if match is None or int(match["port"] or 0) > _MAX_PORT:
         return False
-    return found["six"] is None or parse_address(found["six"]) is not None
+    return match["six"] is None or parse_address(match["six"]) is not None
 
 
 def _get_own_authority(environ: Environ) -> str:
@@ -157,5 +157,5 @@ def _get_last_value(environ: Environ, name: str) -> str:
 
 def _strip_port(hop: str) -> str:
     """Return the address in `192.0.2.1:5000`, as IIS and Azure write it, or in `[2001:db8::1]`."""
-    found = _HOP.fullmatch(hop)
-    return (found["four"] or found["six"]) if found else hop
+    match = _HOP.fullmatch(hop)
+    return (match["four"] or match["six"]) if match else hop

@@ -11,10 +11,10 @@ from app.access.shared_redis import SharedRedis
 from app.oci.reference import Kind
 from app.routes.context import RequestContext, get_context
 
-_FREE: Final = frozenset({"health", "metrics", "drip", "page", "assets", "config"})
+_UNLIMITED_BLUEPRINTS: Final = frozenset({"health", "metrics", "drip", "page", "assets", "config"})
 """Blueprints without limits: they inspect this proxy or set up its clients, and ask no registry."""
 
-_BODIES: Final = frozenset({Kind.MANIFEST, Kind.BLOB})
+_CHARGED_KINDS: Final = frozenset({Kind.MANIFEST, Kind.BLOB})
 
 
 def register(
@@ -25,9 +25,9 @@ def register(
     A request beyond a limit fails with LimitReached.
     """
     redis = SharedRedis(redis_url) if redis_url else None
-    limiting = _LimitHooks(ClientLimits(allowance, redis, users_are_known=users_are_known))
-    app.before_request(limiting.charge_request)
-    app.after_request(limiting.settle)
+    hooks = _LimitHooks(ClientLimits(allowance, redis, users_are_known=users_are_known))
+    app.before_request(hooks.charge_request)
+    app.after_request(hooks.settle)
 
 
 class _LimitHooks:
@@ -41,14 +41,14 @@ class _LimitHooks:
         """Charge the client for a request; raise LimitReached if it has reached a limit."""
         context = get_context()
         request, operation = context.request, context.operation
-        if operation is None and request.blueprint in _FREE:
+        if operation is None and request.blueprint in _UNLIMITED_BLUEPRINTS:
             return
         limits = self._limits
-        who = limits.identify(context.client)
-        limits.charge_request(who)
-        if operation is None or operation.kind not in _BODIES:
+        identity = limits.identify(context.client)
+        limits.charge_request(identity)
+        if operation is None or operation.kind not in _CHARGED_KINDS:
             return
-        transfer = Transfer(limits, who)
+        transfer = Transfer(limits, identity)
         if request.method == "GET":
             if operation.kind is Kind.MANIFEST:
                 transfer.begin_manifest()

@@ -8,12 +8,12 @@ from app.access.tokens import Bearer, Guard
 from app.oci.errors import LoginsThrottled
 from app.routes.context import RequestContext
 
-_LONGEST: Final = 4096
+_MAX_LOGIN_LENGTH: Final = 4096
 """The most characters of a login in Base64, as Basic sends it; tokens may be longer."""
-_LONGEST_DECODED: Final = _LONGEST // 4 * 3
+_MAX_DECODED_LENGTH: Final = _MAX_LOGIN_LENGTH // 4 * 3
 """The most characters of name, colon and password that this much Base64 encodes (RFC 4648)."""
 
-_TOGETHER: Final = (
+_SHARED_ADDRESS_MESSAGE: Final = (
     "too many wrong passwords from those who come through the same server in front; "
     "FORWARDED_ALLOW_IPS names the servers that tell this proxy who they are"
 )
@@ -27,7 +27,7 @@ def parse_basic(authorization: str) -> tuple[str, str] | None:
     scheme, _, text = authorization.strip().partition(" ")
     if scheme.lower() != "basic":
         return None
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_LOGIN_LENGTH:
         return "", ""
     try:
         decoded = base64.b64decode(text.strip(), validate=True).decode(errors="surrogateescape")
@@ -42,7 +42,7 @@ def bound_form_login(name: str, password: str) -> tuple[str, str]:
 
     The length is bounded because a login is held in memory while it waits to be checked.
     """
-    return (name, password) if len(name) + 1 + len(password) <= _LONGEST_DECODED else ("", "")
+    return (name, password) if len(name) + 1 + len(password) <= _MAX_DECODED_LENGTH else ("", "")
 
 
 def check_login(context: RequestContext, guard: Guard, name: str, password: str) -> str:
@@ -50,13 +50,13 @@ def check_login(context: RequestContext, guard: Guard, name: str, password: str)
 
     Raise LoginInvalid, LoginsThrottled or LoginsBusy.
     """
-    asking = context.client
+    client = context.client
     try:
-        guard.logins.check(name, password, asking.address)
-    except LoginsThrottled as slowed:
-        if asking.is_known:
+        guard.logins.check(name, password, client.address)
+    except LoginsThrottled as error:
+        if client.is_known:
             raise
-        raise LoginsThrottled(_TOGETHER, headers=slowed.extra_headers) from slowed
+        raise LoginsThrottled(_SHARED_ADDRESS_MESSAGE, headers=error.extra_headers) from error
     context.user = name
     return name
 

@@ -60,7 +60,7 @@ class RelayedBody:
             self._has_started = True
             # gunicorn sends the head with the first piece, and the head should not wait for data.
             return b""
-        started = time.monotonic()
+        started_at = time.monotonic()
         try:
             chunk = next(self._chunks)
         except BodyBroken as error:
@@ -71,8 +71,8 @@ class RelayedBody:
             self.is_complete = True
             raise
         finally:
-            sending, self._sending = self._sending, 0.0
-            self.wait_seconds += time.monotonic() - started - sending
+            send_seconds, self._sending = self._sending, 0.0
+            self.wait_seconds += time.monotonic() - started_at - send_seconds
         self._record_sent(len(chunk))
         return chunk
 
@@ -92,14 +92,14 @@ class RelayedBody:
         `send` takes a descriptor, an offset and a count in bytes.
         """
 
-        def timed(descriptor: int, offset: int, count: int) -> None:
-            began = time.monotonic()
+        def send_timed(descriptor: int, offset: int, count: int) -> None:
+            started_at = time.monotonic()
             try:
                 send(descriptor, offset, count)
             finally:
-                self._sending += time.monotonic() - began
+                self._sending += time.monotonic() - started_at
 
-        self._chunks = self._send_parts(file, timed)
+        self._chunks = self._send_parts(file, send_timed)
 
     def _send_parts(self, file: FileBody, send: Callable[[int, int, int], None]) -> Iterator[bytes]:
         while count := file.send_next(send):
@@ -195,10 +195,10 @@ def _write_headers(
 #
 # They know the URL, but not the decisions made here: everybody gets what one of them keeps.
 
-_OF_REGISTRIES: Final = frozenset({"challenge", "repository", "search"})
+_REGISTRY_BLUEPRINTS: Final = frozenset({"challenge", "repository", "search"})
 """Blueprints that relay a registry's answers, which may be public there."""
 
-_NOBODY: Final = "private, no-store"
+_UNCACHEABLE: Final = "private, no-store"
 
 
 def register_cache_control(app: Flask, *, all_are_equal: bool) -> None:
@@ -208,12 +208,12 @@ def register_cache_control(app: Flask, *, all_are_equal: bool) -> None:
 
 
 def _forbid_shared_caching(response: Response) -> Response:
-    if (get_context().request.endpoint or "").partition(".")[0] in _OF_REGISTRIES:
+    if (get_context().request.endpoint or "").partition(".")[0] in _REGISTRY_BLUEPRINTS:
         fields = response.headers
-        by_nginx = KEPT_BY_NGINX["cache-control"]
-        there = {name.lower() for name in fields.keys()}  # noqa: SIM118 - it iterates over pairs
-        name = by_nginx if by_nginx.lower() in there else "Cache-Control"
-        for one in there.intersection(FOR_CACHES) - {name.lower()}:
-            fields.remove(one)
-        fields.set(name, _NOBODY)
+        nginx_name = KEPT_BY_NGINX["cache-control"]
+        present = {name.lower() for name in fields.keys()}  # noqa: SIM118 - it iterates over pairs
+        name = nginx_name if nginx_name.lower() in present else "Cache-Control"
+        for extra_name in present.intersection(FOR_CACHES) - {name.lower()}:
+            fields.remove(extra_name)
+        fields.set(name, _UNCACHEABLE)
     return response

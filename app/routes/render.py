@@ -26,7 +26,7 @@ from app.routes.context import RequestContext, get_context
 
 logger = logging.getLogger(__name__)
 
-_PLAIN: Final = (ClientGone, DigestInvalid, NameInvalid, Unsupported)
+_UNLOGGED_ERRORS: Final = (ClientGone, DigestInvalid, NameInvalid, Unsupported)
 """Errors that the path and status on the request's own log line explain well enough."""
 
 
@@ -37,7 +37,7 @@ def _log_refusal(context: RequestContext, error: RegistryError) -> None:
     that the refusal is counted by.
     """
     # Each pull begins with a request without a login, by which clients learn where to log in.
-    if isinstance(error, _PLAIN) or type(error) is LoginRequired:
+    if isinstance(error, _UNLOGGED_ERRORS) or type(error) is LoginRequired:
         return
     fields: dict[str, Any] = {
         "status": int(error.status),
@@ -47,8 +47,8 @@ def _log_refusal(context: RequestContext, error: RegistryError) -> None:
     if error.refused_by:
         fields |= _build_refusal_fields(context) | {"rule": error.refused_by} | error.detail
         context.exchange.refused_by = str(fields["rule"])
-    is_theirs = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
-    level = logging.INFO if is_theirs else logging.WARNING
+    is_client_error = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    level = logging.INFO if is_client_error else logging.WARNING
     logger.log(level, "Request refused.", extra={"fields": fields})
 
 
@@ -60,14 +60,14 @@ def _build_refusal_fields(context: RequestContext) -> dict[str, str]:
         # The request was refused before its address was resolved.
         with contextlib.suppress(RegistryError):
             resolve_path_unchecked(context, name)
-    told = {
+    fields = {
         "client": client.address,
         "user": client.user,
         "registry": exchange.registry,
         "repository": exchange.repository,
         "reference": exchange.reference,
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
 _CODES = {
@@ -76,7 +76,7 @@ _CODES = {
 }
 
 
-_FOR_PEOPLE = frozenset({"page", "config", "assets"})
+_BROWSER_BLUEPRINTS = frozenset({"page", "config", "assets"})
 """Blueprints that people use, with browsers or curl."""
 
 
@@ -93,7 +93,7 @@ def register(app: Flask) -> None:
 def _handle_registry_error(error: RegistryError) -> Response:
     context = get_context()
     _log_refusal(context, error)
-    is_for_people = context.request.blueprint in _FOR_PEOPLE
+    is_for_people = context.request.blueprint in _BROWSER_BLUEPRINTS
     if isinstance(error, NetworkDenied | ClientAddressUnknown) and is_for_people:
         response = Response(f"{error}\n", error.status, content_type="text/plain; charset=utf-8")
     else:

@@ -23,7 +23,7 @@ from app.source import build_reply
 
 challenge_bp = Blueprint("challenge", __name__)
 
-_OPEN: Final = json.dumps({}).encode()
+_PING_BODY: Final = json.dumps({}).encode()
 
 
 @challenge_bp.get("/v2")
@@ -41,8 +41,8 @@ def challenge() -> Response:
     if reply.status == HTTPStatus.OK:
         # Some registries answer "OK" as text, but clients expect JSON.
         reply.close()
-        opened = build_reply(HTTPStatus.OK, [("Content-Type", "application/json")], _OPEN)
-        reply = replace(opened, challenges=reply.challenges)
+        json_reply = build_reply(HTTPStatus.OK, [("Content-Type", "application/json")], _PING_BODY)
+        reply = replace(json_reply, challenges=reply.challenges)
     return relay(context, reply, selection)
 
 
@@ -73,20 +73,20 @@ def referrers(name: RepositoryName, digest: Digest) -> Response:
     return _answer(Operation.referrers(name, digest), has_query=True)
 
 
-def _answer(wanted: Operation, *, has_query: bool = False) -> Response:
+def _answer(requested: Operation, *, has_query: bool = False) -> Response:
     """Return the response to an operation that is in the client's naming."""
     context = get_context()
-    address, decision = resolve(context, wanted)
-    operation = replace(wanted, repository=address.repository)
+    address, decision = resolve(context, requested)
+    operation = replace(requested, repository=address.repository)
     source = context.services.get_source(address.registry)
     query = _get_upstream_query(context.request) if has_query else ""
-    asking = build_source_request(context, address, query, operation)
+    request = build_source_request(context, address, query, operation)
     if decision is None:
-        return relay(context, source.answer(operation, asking), address)
+        return relay(context, source.answer(operation, request), address)
     inspection = ImageInspection(
         source=source,
         operation=operation,
-        request=asking,
+        request=request,
         facts_cache=context.services.image_facts,
         keep_outcome=context.exchange.keep_cache_outcome,
         decide=partial(authorize, context, address, operation),
@@ -106,12 +106,12 @@ def unmatched(rest: str) -> NoReturn:
     require_pull(Action.of_method(get_context().request.method))
     if "/blobs/uploads" in rest:
         raise Unsupported
-    for part, parse in (
+    for kind, parse in (
         ("manifests", parse_reference),
         ("blobs", Digest.parse),
         ("referrers", Digest.parse),
     ):
-        name, separator, reference = rest.rpartition(f"/{part}/")
+        name, separator, reference = rest.rpartition(f"/{kind}/")
         if separator:
             RepositoryName.parse(name)
             parse(reference)
@@ -124,5 +124,5 @@ def _get_upstream_query(request: Request) -> str:
     """Return the query without `ns`, which is meant for this proxy only."""
     query = request.query_string.decode(errors="surrogateescape")
     fields = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
-    passed = [(name, value) for name, value in fields if name != "ns"]
-    return urlencode(passed, errors="surrogateescape")
+    kept_fields = [(name, value) for name, value in fields if name != "ns"]
+    return urlencode(kept_fields, errors="surrogateescape")

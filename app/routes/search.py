@@ -15,10 +15,10 @@ from app.source import Request as SourceRequest
 
 bp = Blueprint("search", __name__, url_prefix="/v1")
 
-_LONGEST: Final = 256
-_COUNT, _MOST = 25, 100
+_MAX_QUERY_LENGTH: Final = 256
+_DEFAULT_COUNT, _MAX_COUNT = 25, 100
 """Results in a page: Docker's default, and the most that its user may ask for."""
-_LAST_PAGE: Final = 1000
+_MAX_PAGE: Final = 1000
 
 
 @bp.get("/_ping")
@@ -30,9 +30,9 @@ def ping() -> Response:
     context = get_context()
     _require_docker_hub(context)
     # Docker sends a login with the search if this is true, and only over https.
-    is_asked = context.services.guard is not None
-    response = jsonify({"standalone": is_asked})
-    response.headers["X-Docker-Registry-Standalone"] = str(is_asked).lower()
+    needs_login = context.services.guard is not None
+    response = jsonify({"standalone": needs_login})
+    response.headers["X-Docker-Registry-Standalone"] = str(needs_login).lower()
     return response
 
 
@@ -49,19 +49,19 @@ def search() -> Response:
     if index is None:
         raise Unsupported
     query = {
-        "q": request.args.get("q", "")[:_LONGEST],
-        "n": _parse_number(request, "n", _COUNT, _MOST),
-        "page": _parse_number(request, "page", 1, _LAST_PAGE),
+        "q": request.args.get("q", "")[:_MAX_QUERY_LENGTH],
+        "n": _parse_number(request, "n", _DEFAULT_COUNT, _MAX_COUNT),
+        "page": _parse_number(request, "page", 1, _MAX_PAGE),
     }
-    ways = [("Via", way) for way in request.headers.getlist("Via")]
+    via_headers = [("Via", via) for via in request.headers.getlist("Via")]
     context.note_call()
-    asked = SourceRequest(
+    source_request = SourceRequest(
         method="GET",
-        headers=headers.mark_via(ways),
+        headers=headers.mark_via(via_headers),
         query=urlencode(query, errors="replace"),
         client=context.connection,
     )
-    return relay(context, index.search(asked), selection)
+    return relay(context, index.search(source_request), selection)
 
 
 def _require_docker_hub(context: RequestContext) -> Selection:
@@ -72,7 +72,7 @@ def _require_docker_hub(context: RequestContext) -> Selection:
     return selection
 
 
-def _parse_number(request: Request, name: str, usual: int, most: int) -> int:
+def _parse_number(request: Request, name: str, default: int, maximum: int) -> int:
     text = request.args.get(name, "")
     is_number = text.isascii() and text.isdecimal()
-    return min(max(int(text[:9]), 1), most) if is_number else usual
+    return min(max(int(text[:9]), 1), maximum) if is_number else default

@@ -44,13 +44,13 @@ def figures() -> Response:
 
 def _require_figures() -> FiguresReader:
     context = get_context()
-    shown = context.services.figures
-    if shown is None:
+    figures_reader = context.services.figures
+    if figures_reader is None:
         raise Unsupported
     if not may_see_figures(context):
         raise FiguresRefused
     context.services.access_log.flush()
-    return shown
+    return figures_reader
 
 
 def may_see_figures(context: RequestContext) -> bool:
@@ -72,8 +72,8 @@ def may_see_figures(context: RequestContext) -> bool:
 drip_bp = Blueprint("drip", __name__)
 
 PAUSE: Final = 1.0
-_PIECE: Final = b"drip\n" * 20
-_PIECES: Final = 2
+_CHUNK: Final = b"drip\n" * 20
+_CHUNK_COUNT: Final = 2
 
 
 @drip_bp.get("/v2/_drip")
@@ -82,20 +82,20 @@ def drip() -> Response:
 
     No registry is asked, and no repository can have this path.
     """
-    fields = {"Content-Length": str(_PIECES * len(_PIECE)), "Cache-Control": "no-store"}
+    fields = {"Content-Length": str(_CHUNK_COUNT * len(_CHUNK)), "Cache-Control": "no-store"}
     body = _generate_pieces()
     return Response(body, headers=fields, mimetype="text/plain", direct_passthrough=True)
 
 
 def _generate_pieces() -> Iterator[bytes]:
-    yield _PIECE
+    yield _CHUNK
     time.sleep(PAUSE)
-    yield _PIECE
+    yield _CHUNK
 
 
 health_bp = Blueprint("health", __name__)
 
-_DEFAULT: Final = frozenset({"", "1", "true"})
+_DEFAULT_VALUES: Final = frozenset({"", "1", "true"})
 """Values of `?upstream` that name no registry and so mean the default."""
 
 _OK: Final = "ok"
@@ -105,23 +105,23 @@ _OK: Final = "ok"
 def health() -> Response:
     """Return 200, or 503 if a check that the query asks for fails."""
     context = get_context()
-    asked = context.request.args
-    about = {"status": _OK, "version": VERSION}
-    if "upstream" in asked:
-        about |= {"upstream": _check_upstream(context.services, asked["upstream"])}
-    if "cache" in asked:
-        about |= _check_cache(context.services)
-    is_well = about.get("upstream", _OK) == _OK and "cache_error" not in about
-    if is_well:
-        return jsonify(about)
-    response = jsonify(about | {"status": "degraded"})
+    checks = context.request.args
+    document = {"status": _OK, "version": VERSION}
+    if "upstream" in checks:
+        document |= {"upstream": _check_upstream(context.services, checks["upstream"])}
+    if "cache" in checks:
+        document |= _check_cache(context.services)
+    is_healthy = document.get("upstream", _OK) == _OK and "cache_error" not in document
+    if is_healthy:
+        return jsonify(document)
+    response = jsonify(document | {"status": "degraded"})
     response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return response
 
 
-def _check_upstream(services: Services, named: str) -> str:
+def _check_upstream(services: Services, value: str) -> str:
     """Return `ok`, or the reason why a registry does not answer."""
-    name = None if named in _DEFAULT else named
+    name = None if value in _DEFAULT_VALUES else value
     registry = services.registries.select(ns=name, host="").registry
     try:
         services.get_source(registry).reach()

@@ -42,13 +42,13 @@ def read_form(context: RequestContext) -> bytes:
     """
     form, request = None, context.request
     with (
-        context.connection.limit_read_time(context.services.write_timeout) as late,
+        context.connection.limit_read_time(context.services.write_timeout) as timed_out,
         contextlib.suppress(ClientDisconnected),  # raised by Werkzeug for a body that ends early
     ):
         form = request.get_data(cache=False)
     # If a body ends early or is too long, Werkzeug may return a part of it as if it were whole.
     if form is None or len(form) < (request.content_length or 0):
-        raise RequestTimeout if late.is_set() else ClientDisconnected
+        raise RequestTimeout if timed_out.is_set() else ClientDisconnected
     if len(form) >= (request.max_content_length or len(form) + 1):
         raise RequestEntityTooLarge
     return form
@@ -63,41 +63,41 @@ def issue_token(
     context: RequestContext,
     guard: Guard,
     parameters: _IssuingParameters,
-    wanted: Iterable[RepositoryAddress],
+    addresses: Iterable[RepositoryAddress],
 ) -> Response:
     """Return a token of this proxy to pull from the given repositories; no registry is asked.
 
     The token allows nothing else that the client asks for, such as a push.
     Raise LoginRequired with a challenge if the login is missing or wrong.
     """
-    told = dict(reversed(parameters))  # the first of each
-    user, lasting = _authenticate(context, guard, told)
-    token = guard.tokens.issue_access_token(user, map(format_canonical_name, wanted))
-    refresh = lasting or guard.tokens.issue_refresh_token(user)
+    fields = dict(reversed(parameters))  # the first of each
+    user, used_refresh_token = _authenticate(context, guard, fields)
+    token = guard.tokens.issue_access_token(user, map(format_canonical_name, addresses))
+    refresh_token = used_refresh_token or guard.tokens.issue_refresh_token(user)
     # The users may have been reloaded while the password was checked, and the tokens may have been
     # issued for the changed user. So check the login once more.
-    _authenticate(context, guard, told)
-    is_offline = told.get("offline_token") == "true" or told.get("access_type") == "offline"
-    answer = tokens.build_answer(token, LIFETIME, refresh if is_offline else None)
-    response = Response(answer, content_type="application/json")
+    _authenticate(context, guard, fields)
+    is_offline = fields.get("offline_token") == "true" or fields.get("access_type") == "offline"
+    document = tokens.build_answer(token, LIFETIME, refresh_token if is_offline else None)
+    response = Response(document, content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _authenticate(context: RequestContext, guard: Guard, told: dict[str, str]) -> tuple[str, str]:
+def _authenticate(context: RequestContext, guard: Guard, fields: dict[str, str]) -> tuple[str, str]:
     """Return the user who has logged in, and the refresh token used for it, or "".
 
     Raise LoginRequired with a Basic challenge.
     """
     try:
         return (
-            _authenticate_form(context, guard, told)
+            _authenticate_form(context, guard, fields)
             if context.request.method == "POST"
             else _authenticate_basic(context, guard)
         )
-    except LoginRequired as refused:
+    except LoginRequired as error:
         challenge = Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
-        refused.extra_headers = {"WWW-Authenticate": str(challenge)}
+        error.extra_headers = {"WWW-Authenticate": str(challenge)}
         raise
 
 
@@ -109,16 +109,16 @@ def _authenticate_basic(context: RequestContext, guard: Guard) -> tuple[str, str
 
 
 def _authenticate_form(
-    context: RequestContext, guard: Guard, told: dict[str, str]
+    context: RequestContext, guard: Guard, fields: dict[str, str]
 ) -> tuple[str, str]:
-    match told.get("grant_type"):
+    match fields.get("grant_type"):
         case "password":
-            shown = logins.bound_form_login(told.get("username", ""), told.get("password", ""))
-            return logins.check_login(context, guard, *shown), ""
+            login = logins.bound_form_login(fields.get("username", ""), fields.get("password", ""))
+            return logins.check_login(context, guard, *login), ""
         case "refresh_token":
-            refresh = told.get("refresh_token", "")
-            context.user = guard.tokens.verify_refresh_token(refresh)
-            return context.user, refresh
+            refresh_token = fields.get("refresh_token", "")
+            context.user = guard.tokens.verify_refresh_token(refresh_token)
+            return context.user, refresh_token
         case _:
             raise BadRequest
 
@@ -127,20 +127,20 @@ bp = Blueprint("token", __name__)
 
 _Parameters = list[tuple[str, str]]
 
-_FROM_NOBODY: Final = frozenset({"scope", "client_id"})
+_ANONYMOUS_PARAMETERS: Final = frozenset({"scope", "client_id"})
 """The parameters of a token request that remain when its login is removed."""
 
-_MOST: Final = 1000
+_MAX_PARAMETERS: Final = 1000
 """The most parameters of a token request, and the most scopes in them; clients send some ten."""
 
 
-_LONGEST_OWN: Final = 64 * 1024
+_MAX_OWN_FORM: Final = 64 * 1024
 """The most bytes of a form for this proxy's own tokens; it is in memory while its login waits.
 
 The query of a GET may have as many. A form for a registry may be longer, as its refresh tokens are.
 """
 
-_SHORT: Final = 60
+_PLACEHOLDER_LIFETIME: Final = 60
 """Seconds; containers/image accepts no shorter lifetime of a token."""
 
 
@@ -153,9 +153,9 @@ def token() -> Response:
     context = get_context()
     request, guard = context.request, context.services.guard
     if guard is not None:
-        request.max_content_length = _LONGEST_OWN
-    written = read_form(context) if request.method == "POST" else request.query_string
-    parameters = _parse_parameters(written)
+        request.max_content_length = _MAX_OWN_FORM
+    encoded = read_form(context) if request.method == "POST" else request.query_string
+    parameters = _parse_parameters(encoded)
     if guard is not None:
         return issue_token(context, guard, parameters, _iter_pull_addresses(context, parameters))
     selection = _resolve_selection(context, parameters)
@@ -190,25 +190,25 @@ def _build_placeholder_reply() -> Reply:
 
     Clients show a rule's message if it answers a manifest request, but not a token request.
     """
-    answer = tokens.build_answer(PLACEHOLDER, _SHORT)
-    return build_reply(200, [("Content-Type", "application/json")], answer)
+    document = tokens.build_answer(PLACEHOLDER, _PLACEHOLDER_LIFETIME)
+    return build_reply(200, [("Content-Type", "application/json")], document)
 
 
-def _parse_parameters(written: bytes) -> _Parameters:
+def _parse_parameters(encoded: bytes) -> _Parameters:
     """Return the parameters of a query or a form; raise BadRequest if there are too many.
 
     Reading a megabyte of tiny parameters would block every client for a second.
     """
     try:
         parameters = parse_qsl(
-            written.decode(errors="surrogateescape"),
+            encoded.decode(errors="surrogateescape"),
             keep_blank_values=True,
             errors="surrogateescape",
-            max_num_fields=_MOST,
+            max_num_fields=_MAX_PARAMETERS,
         )
     except ValueError as error:
         raise BadRequest from error
-    if sum(1 for _ in _iter_scopes(parameters)) > _MOST:
+    if sum(1 for _ in _iter_scopes(parameters)) > _MAX_PARAMETERS:
         raise BadRequest
     return parameters
 
@@ -243,20 +243,24 @@ def _build_token_request(
     A login that is not for the registry is dropped, and the request becomes an anonymous one:
     clients send whatever login they have for this host, and most images are public.
     """
-    passed = build_source_request(context, selection)
+    source_request = build_source_request(context, selection)
     registries = context.services.registries
     method = "POST" if context.request.method == "POST" else "GET"
-    fields = passed.headers
-    named = list(_iter_registry_parameters(context, parameters, selection.registry))
-    if not _may_pass_login(registries, selection, named):
+    fields = source_request.headers
+    registry_parameters = list(_iter_registry_parameters(context, parameters, selection.registry))
+    if not _may_pass_login(registries, selection, registry_parameters):
         method = "GET"
         fields = headers.without(fields, "authorization")
-        named = [(name, value) for name, value in named if name in _FROM_NOBODY]
-    named = [
+        registry_parameters = [
+            (name, value) for name, value in registry_parameters if name in _ANONYMOUS_PARAMETERS
+        ]
+    registry_parameters = [
         (name, registries.split_token_tag(value)[1] if name == "refresh_token" else value)
-        for name, value in named
+        for name, value in registry_parameters
     ]
-    return TokenRequest(method=method, parameters=named, headers=fields, client=passed.client)
+    return TokenRequest(
+        method=method, parameters=registry_parameters, headers=fields, client=source_request.client
+    )
 
 
 def _may_pass_login(registries: Registries, selection: Selection, parameters: _Parameters) -> bool:
@@ -288,10 +292,10 @@ def _iter_registry_parameters(
                 for text in value.split()
                 if (scope := _rewrite_scope(context, text, registry))
             ]
-            fresh = [scope for scope in dict.fromkeys(scopes) if scope not in seen]
-            seen.update(fresh)
-            if fresh:
-                yield name, " ".join(fresh)
+            new_scopes = [scope for scope in dict.fromkeys(scopes) if scope not in seen]
+            seen.update(new_scopes)
+            if new_scopes:
+                yield name, " ".join(new_scopes)
         elif name not in {"service", "ns"}:
             yield name, value
 

@@ -22,7 +22,7 @@ from app.threads import NativeThreadPool
 
 # One fetch as this process sees it; all its readers in the process share it.
 
-_BETWEEN_LOOKS: Final = 0.05
+_CHECK_INTERVAL: Final = 0.05
 """Seconds between two checks whether anybody still fills the spool."""
 
 
@@ -90,14 +90,14 @@ class SharedSpool:
         """Bring available bytes into memory; raise OSError."""
         self._files.data.prefetch(count, offset)
 
-    def wait(self, known: int, seconds: float) -> int:
-        """Wait until more than `known` bytes are available, and return how many are.
+    def wait(self, known_size: int, seconds: float) -> int:
+        """Wait until more than `known_size` bytes are available, and return how many are.
 
         Wait for at most `seconds`. Other processes do not notify this one, so the file is examined
         again when the time is over. Raise OSError.
         """
         with self._condition:
-            if self.count_available() <= known:
+            if self.count_available() <= known_size:
                 self._condition.wait(seconds)
         return self.count_available()
 
@@ -112,7 +112,7 @@ class SharedSpool:
         The lock is tested at most every 50 ms; calls in between return False. Raise OSError.
         """
         now = time.monotonic()
-        if now - self._checked_at < _BETWEEN_LOOKS:
+        if now - self._checked_at < _CHECK_INTERVAL:
             return False
         self._checked_at = now
         return self._files.record.is_unlocked()
@@ -131,12 +131,12 @@ class Spool:
     Every method except `close` may raise OSError.
     """
 
-    def __init__(self, growing: SharedSpool, owner: "Fetches", reader: str) -> None:
-        self._shared = growing
+    def __init__(self, shared_spool: SharedSpool, owner: "Fetches", reader: str) -> None:
+        self._shared = shared_spool
         self._owner = owner
         self._reader = reader
         self._closed = False
-        self.size = growing.size
+        self.size = shared_spool.size
 
     @property
     def available(self) -> int:
@@ -163,12 +163,12 @@ class Spool:
         """
         self._shared.send(send, offset, count)
 
-    def wait(self, known: int, seconds: float) -> int:
-        """Wait until more than `known` bytes are available, or for at most `seconds`.
+    def wait(self, known_size: int, seconds: float) -> int:
+        """Wait until more than `known_size` bytes are available, or for at most `seconds`.
 
         Return how many bytes are available.
         """
-        return self._shared.wait(known, seconds)
+        return self._shared.wait(known_size, seconds)
 
     def try_take_over(self) -> FetchLease | None:
         """Return the right to continue the fetch if its fetcher has died, or None if it has not.
@@ -179,15 +179,15 @@ class Spool:
 
     def close(self) -> None:
         """End this reader; may be called again."""
-        closed, self._closed = self._closed, True
-        if not closed:
+        was_closed, self._closed = self._closed, True
+        if not was_closed:
             self._owner.release_reader(self._shared, self._reader)
 
 
 # All fetches of one registry.
 
 _THREADS: Final = NativeThreadPool(4)
-_BETWEEN_TIDYING: Final = 3600.0
+_CLEANUP_INTERVAL: Final = 3600.0
 """Seconds between two searches for unfinished fetches to remove."""
 
 _PATIENCE: Final = 60.0
@@ -197,7 +197,7 @@ asks the registry itself."""
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
 """Seconds between two attempts to lead or join a fetch; each pause is twice the one before."""
-_TAKES_LONG: Final = 0.25
+_CLIENT_CHECK_AFTER: Final = 0.25
 """Seconds of waiting after which each attempt also checks whether the client has left."""
 
 
@@ -207,14 +207,14 @@ class Fetches:
     Never call a method on a real thread. A method raises OSError only if its docstring says so.
     """
 
-    def __init__(self, directory: Path, terms: FetchOptions) -> None:
+    def __init__(self, directory: Path, options: FetchOptions) -> None:
         self._directory = directory
-        self._options = terms
+        self._options = options
         self._lock = threading.Lock()
         self._spools: dict[int, SharedSpool] = {}
         self._leases: dict[int, FetchLease] = {}
         self._tidied_at = float("-inf")
-        self.report_failure = terms.report_failure
+        self.report_failure = options.report_failure
         # The bound is for the whole machine. The file is not beside the registries' directories,
         # because a registry could have the same name.
         self.unread_slots = UnreadSlots(directory.parent.parent / "unread")
@@ -229,26 +229,26 @@ class Fetches:
 
         Raise OSError.
         """
-        place = self._build_paths(digest)
-        here = any(lead.digest == digest for lead in list(self._leases.values()))
-        return here or bool(_THREADS.submit(files.is_being_fetched, place).result())
+        paths = self._build_paths(digest)
+        is_fetched_here = any(lead.digest == digest for lead in list(self._leases.values()))
+        return is_fetched_here or bool(_THREADS.submit(files.is_being_fetched, paths).result())
 
     def try_acquire(self, digest: Digest) -> FetchLease | None:
         """Return the right to fetch a blob, or None if somebody else has it; raise OSError."""
         if self._find_unanswered(digest) is not None:
             return None
         self._remove_idle_periodically()
-        place = self._build_paths(digest)
-        opened, is_kept = _THREADS.submit(self._open_writer, digest, place).result()
-        if opened is None:
+        paths = self._build_paths(digest)
+        fetch_files, is_cached = _THREADS.submit(self._open_writer, digest, paths).result()
+        if fetch_files is None:
             return None
         lead = FetchLease(
             digest=digest,
-            paths=place,
-            opened=opened,
+            paths=paths,
+            fetch_files=fetch_files,
             options=self._options,
             owner=self,
-            is_cached=is_kept,
+            is_cached=is_cached,
         )
         self._leases[lead.inode] = lead
         return lead
@@ -259,28 +259,28 @@ class Fetches:
         `payer` is the client that reads. The caller closes the spool.
         """
         reader = payer.identity if payer else ""
-        opened: FetchFiles | None = _THREADS.submit(
+        fetch_files: FetchFiles | None = _THREADS.submit(
             files.open_reader, self._build_paths(digest)
         ).result()
-        if opened is None:
+        if fetch_files is None:
             return None
         with self._lock:
-            known = self._spools.get(opened.initial_record.inode)
-            growing = known or SharedSpool(digest, opened)
+            existing_spool = self._spools.get(fetch_files.initial_record.inode)
+            shared_spool = existing_spool or SharedSpool(digest, fetch_files)
             try:
-                growing.add_reader(reader)
+                shared_spool.add_reader(reader)
             except OSError:
-                opened.close()
+                fetch_files.close()
                 raise
-            self._spools[opened.initial_record.inode] = growing
+            self._spools[fetch_files.initial_record.inode] = shared_spool
         if (
             payer is not None
-            and (lead := self._leases.get(opened.initial_record.inode)) is not None
+            and (lead := self._leases.get(fetch_files.initial_record.inode)) is not None
         ):
             lead.update_payer(payer)
-        if known:
-            opened.close()
-        return Spool(growing, self, reader)
+        if existing_spool:
+            fetch_files.close()
+        return Spool(shared_spool, self, reader)
 
     def acquire_or_join(
         self, digest: Digest, client: Client | None, payer: Payer | None = None
@@ -290,15 +290,15 @@ class Fetches:
         Raise ClientGone if the client leaves meanwhile. Raise OSError if a file fails, or with
         ETIMEDOUT if neither is possible within 60 seconds.
         """
-        pause, waited = _FIRST_PAUSE, 0.0
-        while waited < _PATIENCE:
+        pause, waited_seconds = _FIRST_PAUSE, 0.0
+        while waited_seconds < _PATIENCE:
             if (lead := self.try_acquire(digest)) is not None:
                 return lead
             if (spool := self.join(digest, payer)) is not None:
                 return spool
-            waited += self._wait(digest, pause)
+            waited_seconds += self._wait(digest, pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-            if waited > _TAKES_LONG and client is not None and client.is_gone():
+            if waited_seconds > _CLIENT_CHECK_AFTER and client is not None and client.is_gone():
                 raise ClientGone
         raise OSError(ETIMEDOUT, "the fetcher got no answer in time")
 
@@ -308,28 +308,28 @@ class Fetches:
         `idle` is in seconds; None means the `idle_seconds` of the options.
         """
         idle = self._options.idle_seconds if idle is None else idle
-        removed: int = _THREADS.submit(self._remove_idle, idle).result()
-        return removed
+        removed_bytes: int = _THREADS.submit(self._remove_idle, idle).result()
+        return removed_bytes
 
-    def release_reader(self, growing: SharedSpool, reader: str) -> None:
+    def release_reader(self, shared_spool: SharedSpool, reader: str) -> None:
         """End a reader that `join` has admitted; close the files after the last one."""
         with self._lock:
-            last = growing.remove_reader(reader)
-            if last:
-                del self._spools[growing.inode]
-        if last:
-            growing.close()
+            is_last = shared_spool.remove_reader(reader)
+            if is_last:
+                del self._spools[shared_spool.inode]
+        if is_last:
+            shared_spool.close()
 
-    def try_take_over(self, growing: SharedSpool) -> FetchLease | None:
+    def try_take_over(self, shared_spool: SharedSpool) -> FetchLease | None:
         """Return the right to continue a fetch whose fetcher has died.
 
         Return None if somebody still fetches it. Raise OSError, with ESTALE if the fetch has been
         removed.
         """
-        if growing.inode in self._leases or not growing.is_abandoned():
+        if shared_spool.inode in self._leases or not shared_spool.is_abandoned():
             return None
-        lead = self.try_acquire(growing.digest)
-        if lead is not None and lead.inode != growing.inode:
+        lead = self.try_acquire(shared_spool.digest)
+        if lead is not None and lead.inode != shared_spool.inode:
             lead.release()
             raise OSError(ESTALE, "the file of the fetch was removed")
         return lead
@@ -340,9 +340,9 @@ class Fetches:
 
     def wake_readers(self, inode: int) -> None:
         """Wake this process's readers of a fetch, so that they look at it again."""
-        growing = self._spools.get(inode)
-        if growing is not None:
-            growing.notify_readers()
+        shared_spool = self._spools.get(inode)
+        if shared_spool is not None:
+            shared_spool.notify_readers()
 
     def make_room(self, size: int) -> None:
         """Make room for `size` bytes, if need be by removing unfinished fetches; raise OSError."""
@@ -358,13 +358,13 @@ class Fetches:
         if self._leases.get(lead.inode) is lead:
             del self._leases[lead.inode]
 
-    def _open_writer(self, digest: Digest, place: SpoolPaths) -> tuple[FetchFiles | None, bool]:
-        opened = files.open_writer(place)
-        return opened, opened is not None and self._options.is_cached(digest)
+    def _open_writer(self, digest: Digest, paths: SpoolPaths) -> tuple[FetchFiles | None, bool]:
+        fetch_files = files.open_writer(paths)
+        return fetch_files, fetch_files is not None and self._options.is_cached(digest)
 
     def _remove_idle_periodically(self) -> None:
         now = time.monotonic()
-        if now - self._tidied_at >= _BETWEEN_TIDYING:
+        if now - self._tidied_at >= _CLEANUP_INTERVAL:
             self._tidied_at = now
             _THREADS.submit(self._remove_idle, self._options.idle_seconds)
 
@@ -373,8 +373,8 @@ class Fetches:
 
     def _wait(self, digest: Digest, seconds: float) -> float:
         lead = self._find_unanswered(digest)
-        begun = threading.Event() if lead is None else lead.started
-        begun.wait(seconds)
+        started = threading.Event() if lead is None else lead.started
+        started.wait(seconds)
         return seconds
 
     def _find_unanswered(self, digest: Digest) -> FetchLease | None:

@@ -125,24 +125,26 @@ class FetchFiles:
         self.record.close()
 
 
-def open_writer(place: SpoolPaths) -> FetchFiles | None:
+def open_writer(paths: SpoolPaths) -> FetchFiles | None:
     """Open both files for the only fetcher; return None if somebody else is the fetcher.
 
     Bytes of an earlier, unfinished fetch stay. Raise OSError.
     """
     for _ in range(_ATTEMPTS):
-        _make_directory(place.record.parent)
-        says = SharedFile.open(place.record, os.O_RDWR | os.O_CREAT)
+        _make_directory(paths.record.parent)
+        record_file = SharedFile.open(paths.record, os.O_RDWR | os.O_CREAT)
         try:
-            if not says.try_lock(fcntl.LOCK_EX):
-                says.close()
+            if not record_file.try_lock(fcntl.LOCK_EX):
+                record_file.close()
                 return None
-            if is_same_file(says, place.record) and (files := _open_data(place, says)):
+            if is_same_file(record_file, paths.record) and (
+                files := _open_data(paths, record_file)
+            ):
                 return files
         except OSError:
-            says.close()
+            record_file.close()
             raise
-        says.close()
+        record_file.close()
     return None
 
 
@@ -152,53 +154,53 @@ def _make_directory(path: Path) -> None:
             directory.mkdir(mode, exist_ok=True)
 
 
-def _open_data(place: SpoolPaths, says: SharedFile) -> FetchFiles | None:
-    said = read_record(says)
-    if said is not None and said.state is FetchState.REQUESTED:
-        place.data.unlink(missing_ok=True)
+def _open_data(paths: SpoolPaths, record_file: SharedFile) -> FetchFiles | None:
+    fetch_record = read_record(record_file)
+    if fetch_record is not None and fetch_record.state is FetchState.REQUESTED:
+        paths.data.unlink(missing_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-        return FetchFiles(SharedFile.open(place.data, flags), says, said)
-    if said is not None and said.state in {FetchState.RUNNING, FetchState.VERIFIED}:
+        return FetchFiles(SharedFile.open(paths.data, flags), record_file, fetch_record)
+    if fetch_record is not None and fetch_record.state in {FetchState.RUNNING, FetchState.VERIFIED}:
         with suppress(FileNotFoundError):
-            data = SharedFile.open(place.data, os.O_RDWR)
-            state = data.stat()
-            if state.st_ino == said.inode and state.st_size <= said.size:
-                return FetchFiles(data, says, said)
+            data = SharedFile.open(paths.data, os.O_RDWR)
+            status = data.stat()
+            if status.st_ino == fetch_record.inode and status.st_size <= fetch_record.size:
+                return FetchFiles(data, record_file, fetch_record)
             data.close()
     # Current readers keep reading the old files, since the new ones are different files.
-    place.remove()
+    paths.remove()
     return None
 
 
-def open_reader(place: SpoolPaths) -> FetchFiles | None:
+def open_reader(paths: SpoolPaths) -> FetchFiles | None:
     """Open both files for reading; return None if there is nothing to read yet, or no longer.
 
     Raise OSError.
     """
     try:
-        says = SharedFile.open(place.record, os.O_RDONLY)
+        record_file = SharedFile.open(paths.record, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        if files := _open_readable(place, says):
+        if files := _open_readable(paths, record_file):
             return files
     except OSError:
-        says.close()
+        record_file.close()
         raise
-    says.close()
+    record_file.close()
     return None
 
 
-def _open_readable(place: SpoolPaths, says: SharedFile) -> FetchFiles | None:
-    said = read_record(says)
-    if said is None or said.state not in {FetchState.RUNNING, FetchState.VERIFIED}:
+def _open_readable(paths: SpoolPaths, record_file: SharedFile) -> FetchFiles | None:
+    fetch_record = read_record(record_file)
+    if fetch_record is None or fetch_record.state not in {FetchState.RUNNING, FetchState.VERIFIED}:
         return None
     try:
-        data = SharedFile.open(place.data, os.O_RDONLY)
+        data = SharedFile.open(paths.data, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    if data.stat().st_ino == said.inode and _lock_for_reading(data):
-        return FetchFiles(data, says, said)
+    if data.stat().st_ino == fetch_record.inode and _lock_for_reading(data):
+        return FetchFiles(data, record_file, fetch_record)
     data.close()
     return None
 
@@ -211,37 +213,39 @@ def _lock_for_reading(data: SharedFile) -> bool:
     return False
 
 
-def is_being_fetched(place: SpoolPaths) -> bool:
+def is_being_fetched(paths: SpoolPaths) -> bool:
     """Return whether somebody fetches the blob, or is about to; raise OSError."""
     try:
-        says = SharedFile.open(place.record, os.O_RDONLY)
+        record_file = SharedFile.open(paths.record, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        return not says.is_unlocked()
+        return not record_file.is_unlocked()
     finally:
-        says.close()
+        record_file.close()
 
 
-def remove(mine: FetchFiles, place: SpoolPaths) -> None:
+def remove(fetch_files: FetchFiles, paths: SpoolPaths) -> None:
     """Unlink the fetcher's files, unless others have taken their place; raise OSError."""
-    if is_same_file(mine.record, place.record):
-        place.remove()
+    if is_same_file(fetch_files.record, paths.record):
+        paths.remove()
 
 
-def are_same_files(mine: FetchFiles, place: SpoolPaths) -> bool:
+def are_same_files(fetch_files: FetchFiles, paths: SpoolPaths) -> bool:
     """Return whether both of the fetcher's files are still at their paths; raise OSError."""
-    return is_same_file(mine.record, place.record) and is_same_file(mine.data, place.data)
+    return is_same_file(fetch_files.record, paths.record) and is_same_file(
+        fetch_files.data, paths.data
+    )
 
 
 def is_same_file(file: SharedFile, path: Path) -> bool:
     """Return whether a path still leads to an open file; raise OSError."""
-    mine = file.stat()
+    file_status = file.stat()
     try:
-        other = path.stat()
+        path_status = path.stat()
     except FileNotFoundError:
         return False
-    return (mine.st_dev, mine.st_ino) == (other.st_dev, other.st_ino)
+    return (file_status.st_dev, file_status.st_ino) == (path_status.st_dev, path_status.st_ino)
 
 
 # Unfinished fetches are counted, and removed if nobody continues them.
@@ -252,13 +256,13 @@ def remove_idle(directory: Path, idle: float) -> int:
 
     Return the bytes removed. Errors of single files are ignored.
     """
-    removed = 0
+    removed_bytes = 0
     for path in _list_fetches(directory):
         with suppress(OSError):
-            removed += _remove_if_idle(
+            removed_bytes += _remove_if_idle(
                 SpoolPaths(path.with_suffix(".data"), path.with_suffix(".record")), idle
             )
-    return removed
+    return removed_bytes
 
 
 def measure(directory: Path) -> tuple[int, int]:
@@ -277,31 +281,31 @@ def _list_fetches(directory: Path) -> Iterator[Path]:
         yield from sorted({path.with_suffix("") for path in directory.iterdir()})
 
 
-def _remove_if_idle(place: SpoolPaths, idle: float) -> int:
+def _remove_if_idle(paths: SpoolPaths, idle: float) -> int:
     # Check the age before taking the lock: a process that wants to fetch takes any holder of the
     # lock for the fetcher.
-    if _is_young(place, idle):
+    if _is_young(paths, idle):
         return 0
     # The lock on the record belongs to the fetcher. Taking it ensures that there is none.
-    says = SharedFile.open(place.record, os.O_RDWR | os.O_CREAT)
+    record_file = SharedFile.open(paths.record, os.O_RDWR | os.O_CREAT)
     try:
         if (
-            not says.try_lock(fcntl.LOCK_EX)
-            or not is_same_file(says, place.record)
-            or _is_young(place, idle)
+            not record_file.try_lock(fcntl.LOCK_EX)
+            or not is_same_file(record_file, paths.record)
+            or _is_young(paths, idle)
         ):
             return 0
-        size = _stat(place).st_size
-        place.remove()
+        size = _stat(paths).st_size
+        paths.remove()
         return size
     finally:
-        says.close()
+        record_file.close()
 
 
-def _is_young(place: SpoolPaths, idle: float) -> bool:
+def _is_young(paths: SpoolPaths, idle: float) -> bool:
     # If the clock was set back, the age is negative; do not keep such a file forever.
-    return 0 <= time.time() - _stat(place).st_mtime < idle
+    return 0 <= time.time() - _stat(paths).st_mtime < idle
 
 
-def _stat(place: SpoolPaths) -> os.stat_result:
-    return place.data.stat() if place.data.exists() else place.record.stat()
+def _stat(paths: SpoolPaths) -> os.stat_result:
+    return paths.data.stat() if paths.data.exists() else paths.record.stat()

@@ -106,11 +106,11 @@ def parse_size(reply: Reply) -> int | None:
 logger = logging.getLogger(__name__)
 
 
-_LOOK: Final = 256 * 1024
+_CHECK_SIZE: Final = 256 * 1024
 """Bytes between two checks whether anybody still reads. An eighth of the unread limit applies
 instead if that is less."""
 
-_LONG: Final = 10.0
+_CHECK_INTERVAL: Final = 10.0
 """Seconds after which the next bytes cause a check, however few they are."""
 
 
@@ -119,15 +119,15 @@ class _DiskFailed(Exception):
 
 
 def start_fetch_thread(
-    lead: FetchLease, rest: RemainingBody, ask: RestFetcher, *, whole: bool
+    lead: FetchLease, rest: RemainingBody, fetcher: RestFetcher, *, is_whole: bool
 ) -> None:
     """Start a thread that fetches from the lead's offset to the end and then releases the lead.
 
-    `ask` belongs to the client that began the fetch. Its `payer` pays for bytes that nobody else
-    reads. Its `record_verified` is called when all bytes have been verified, before any reader gets
-    the last one. `whole` says whether the client wants the whole blob.
+    `fetcher` belongs to the client that began the fetch. Its `payer` pays for bytes that nobody
+    else reads. Its `record_verified` is called when all bytes have been verified, before any reader
+    gets the last one. `is_whole` says whether the client wants the whole blob.
     """
-    run = keep_request_id(FetchTask(lead, rest, ask, whole=whole).run)
+    run = keep_request_id(FetchTask(lead, rest, fetcher, is_whole=is_whole).run)
     threading.Thread(target=run, name=f"spool {lead.digest}", daemon=True).start()
 
 
@@ -135,28 +135,28 @@ class FetchTask:
     """One fetch, from the lead's offset until it is complete, fails, or is no longer wanted."""
 
     def __init__(
-        self, lead: FetchLease, rest: RemainingBody, ask: RestFetcher, *, whole: bool
+        self, lead: FetchLease, rest: RemainingBody, fetcher: RestFetcher, *, is_whole: bool
     ) -> None:
         self._lease = lead
         self._rest = rest
-        self._record_verified = ask.record_verified
+        self._record_verified = fetcher.record_verified
         self._algorithm, _, self._expected_hexdigest = lead.digest.partition(":")
         # Wake readers only for bytes that have been written.
         self._writer = HashingWriter(lead.files.data, self._algorithm, self._wake_readers)
         limits = lead.options.unread_limits
-        lead.payer = ask.payer
-        self._watch = _ReaderWatch(lead, limits.whole if whole else limits.part)
+        lead.payer = fetcher.payer
+        self._watch = _ReaderWatch(lead, limits.whole if is_whole else limits.part)
 
     def run(self) -> None:
         """Fetch, and release the lead whatever happens, so that others can continue."""
-        with ExitStack() as last, ExitStack() as unexpected:
-            last.callback(self._release)
-            last.callback(self._rest.close)
+        with ExitStack() as cleanup, ExitStack() as failure_cleanup:
+            cleanup.callback(self._release)
+            cleanup.callback(self._rest.close)
             # Count unexpected errors as failures too. Otherwise readers would take over and fail
             # in turn without end.
-            unexpected.callback(self._fail)
+            failure_cleanup.callback(self._fail)
             self._fetch()
-            unexpected.pop_all()
+            failure_cleanup.pop_all()
 
     def _fetch(self) -> None:
         try:
@@ -175,12 +175,12 @@ class FetchTask:
             with suppress(OSError):
                 self._lease.discard(FetchState.GIVEN_UP)
         except (OSError, RegistryError) as error:
-            told = {
+            details = {
                 "digest": str(self._lease.digest),
                 "offset": self._writer.length,
                 "error": str(error),
             }
-            logger.warning("Fetch interrupted; the next one resumes it.", extra={"fields": told})
+            logger.warning("Fetch interrupted; the next one resumes it.", extra={"fields": details})
             self._fail()
 
     def _fetch_all(self) -> bool:
@@ -239,8 +239,8 @@ class FetchTask:
 
     def _finish(self) -> None:
         lead = self._lease
-        whole = self._writer.length == lead.record.size
-        if not whole or self._writer.hexdigest() != self._expected_hexdigest:
+        is_complete = self._writer.length == lead.record.size
+        if not is_complete or self._writer.hexdigest() != self._expected_hexdigest:
             fields = {"digest": str(lead.digest)}
             logger.error("Blob digest mismatch.", extra={"fields": fields})
             self._run_on_disk(lambda: lead.discard(FetchState.MISMATCHED))
@@ -253,13 +253,13 @@ class FetchTask:
         lead = self._lease
         with suppress(OSError):
             if lead.run_on_thread(files.are_same_files, lead.files, lead.paths):
-                whole = CompleteBlob(
+                blob = CompleteBlob(
                     path=lead.paths.data,
                     digest=lead.digest,
                     size=lead.record.size,
                 )
                 with suppress(OSError):
-                    lead.options.adopt(whole)
+                    lead.options.adopt(blob)
             lead.run_on_thread(files.remove, lead.files, lead.paths)
 
 
@@ -273,7 +273,7 @@ class _ReaderWatch:
         self._account: FetchAccount | None = None
         self._open_account()
         self._slot: SharedFile | None = None
-        self._step = min(_LOOK, limit // 8)
+        self._step = min(_CHECK_SIZE, limit // 8)
         self._received = 0
         self._unread = 0
         self._checked_at = time.monotonic()
@@ -285,17 +285,17 @@ class _ReaderWatch:
     @property
     def is_due(self) -> bool:
         """Whether it is time for a check."""
-        return self._received > self._step or time.monotonic() - self._checked_at > _LONG
+        return self._received > self._step or time.monotonic() - self._checked_at > _CHECK_INTERVAL
 
     def may_continue(self) -> bool:
         """Check for readers, and return whether to fetch more; raise OSError."""
         self._checked_at = time.monotonic()
-        came = self._charge()
+        new_bytes = self._charge()
         if self._lease.has_readers:
             self._unread = 0
             self._release_slot()
             return True
-        self._unread += came
+        self._unread += new_bytes
         if self._unread > self._limit or not self._acquire_slot():
             return False
         return self._account is None or self._account.try_acquire()
@@ -310,15 +310,15 @@ class _ReaderWatch:
 
     def _charge(self) -> int:
         """Charge the bytes since the last check unless another client reads; return their count."""
-        came, self._received = self._received, 0
+        new_bytes, self._received = self._received, 0
         self._open_account()
         if (
             self._payer is not None
             and self._account is not None
             and not self._lease.has_other_readers(self._payer.identity)
         ):
-            self._account.charge(came)
-        return came
+            self._account.charge(new_bytes)
+        return new_bytes
 
     def _open_account(self) -> None:
         """Open an account if the payer has changed, and settle the earlier one."""

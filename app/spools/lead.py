@@ -23,13 +23,13 @@ from app.threads import NativeThreadPool
 # drops when their holder ends. A reader locks the byte of its identity in the blob's data file. An
 # unread fetch locks one of the bytes of its client and one of the bytes for all clients.
 
-_MARKS: Final = 1 << 60
+_FIRST_MARK: Final = 1 << 60
 """The offset of the first byte that stands for an identity. No blob is that large."""
 _IDENTITIES: Final = 1 << 30
 """The number of these bytes. Clients that share one count as one client, which harms neither."""
 
-OF_ONE: Final = 8
-OF_ALL: Final = 32
+LIMIT_PER_CLIENT: Final = 8
+LIMIT_FOR_ALL: Final = 32
 """The most fetches that may run unread at once, for one client and for all on this machine.
 
 podman fetches six layers at once, Docker and containerd three, so one interrupted pull fits.
@@ -45,19 +45,19 @@ def _hash_identity(identity: str) -> int:
 
 def mark_reader(file: SharedFile, identity: str) -> None:
     """Show all processes that a client reads a blob; raise OSError."""
-    file.try_lock_range(fcntl.F_RDLCK, _MARKS + _hash_identity(identity))
+    file.try_lock_range(fcntl.F_RDLCK, _FIRST_MARK + _hash_identity(identity))
 
 
 def unmark_reader(file: SharedFile, identity: str) -> None:
     """Stop showing that a client reads a blob; raise OSError."""
-    file.try_lock_range(fcntl.F_UNLCK, _MARKS + _hash_identity(identity))
+    file.try_lock_range(fcntl.F_UNLCK, _FIRST_MARK + _hash_identity(identity))
 
 
 def has_other_readers(file: SharedFile, identity: str) -> bool:
     """Return whether another client reads a blob, in any process; raise OSError."""
-    own = _hash_identity(identity)
-    return file.is_range_locked(_MARKS + own + 1, _IDENTITIES - own) or (
-        own > 0 and file.is_range_locked(_MARKS, own)
+    number = _hash_identity(identity)
+    return file.is_range_locked(_FIRST_MARK + number + 1, _IDENTITIES - number) or (
+        number > 0 and file.is_range_locked(_FIRST_MARK, number)
     )
 
 
@@ -80,9 +80,9 @@ class UnreadSlots:
     def _try_acquire(self, number: int) -> SharedFile | None:
         file = SharedFile.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if _try_lock_one(file, _MARKS + number * OF_ONE, OF_ONE) and _try_lock_one(
-                file, 0, OF_ALL
-            ):
+            if _try_lock_one(
+                file, _FIRST_MARK + number * LIMIT_PER_CLIENT, LIMIT_PER_CLIENT
+            ) and _try_lock_one(file, 0, LIMIT_FOR_ALL):
                 return file
         except OSError:
             file.close()
@@ -92,7 +92,9 @@ class UnreadSlots:
 
 
 def _try_lock_one(file: SharedFile, start: int, count: int) -> bool:
-    return any(file.try_lock_range(fcntl.F_WRLCK, at) for at in range(start, start + count))
+    return any(
+        file.try_lock_range(fcntl.F_WRLCK, position) for position in range(start, start + count)
+    )
 
 
 # The terms, which the owner of the spools sets.
@@ -110,8 +112,8 @@ def _ignore_failure(_: OSError) -> None:
     pass
 
 
-_WHOLE: Final = 1 << 30
-_PART: Final = 16 << 20
+_WHOLE_LIMIT: Final = 1 << 30
+_PART_LIMIT: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +124,8 @@ class UnreadLimits:
     with a `Range`: a client that wants one byte is no reason to fetch a gigabyte.
     """
 
-    whole: int = _WHOLE
-    part: int = _PART
+    whole: int = _WHOLE_LIMIT
+    part: int = _PART_LIMIT
 
     @classmethod
     def fixed(cls, size: int) -> Self:
@@ -133,7 +135,7 @@ class UnreadLimits:
     @classmethod
     def for_limited_clients(cls) -> Self:
         """Return the limits to use if each client's traffic is limited: 16 MiB for both."""
-        return cls.fixed(_PART)
+        return cls.fixed(_PART_LIMIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,23 +205,23 @@ class FetchLease:
         *,
         digest: Digest,
         paths: SpoolPaths,
-        opened: FetchFiles,
+        fetch_files: FetchFiles,
         options: FetchOptions,
         owner: LeaseOwner,
         is_cached: bool,
     ) -> None:
         self.digest = digest
         self.paths = paths
-        self.files = opened
+        self.files = fetch_files
         self.options = options
         self.owner = owner
-        self.record = opened.initial_record
+        self.record = fetch_files.initial_record
         self.payer: Payer | None = None
         """The client that is charged for the bytes that arrive while nobody else reads."""
         self.is_cached = is_cached
         """Whether another fetcher has kept the blob since the caller looked for it."""
-        self.offset = opened.data.stat().st_size
-        self.inode = opened.data.stat().st_ino
+        self.offset = fetch_files.data.stat().st_size
+        self.inode = fetch_files.data.stat().st_ino
         self._released = False
         self.started = threading.Event()
         """Set when there is something to read, or when this lead ends without it."""
@@ -280,13 +282,13 @@ class FetchLease:
         """Record that all bytes are there and match the digest; raise OSError."""
         self.write_record(replace(self.record, state=FetchState.VERIFIED))
 
-    def discard(self, why: FetchState) -> None:
+    def discard(self, state: FetchState) -> None:
         """Record why the fetch ends for good, and remove its files; raise OSError.
 
         The caller must still release the lead.
         """
         try:
-            self.write_record(replace(self.record, state=why))
+            self.write_record(replace(self.record, state=state))
         finally:
             self.run_on_thread(files.remove, self.files, self.paths)
 
@@ -295,8 +297,8 @@ class FetchLease:
 
         Calling this again has no effect.
         """
-        released, self._released = self._released, True
-        if released:
+        was_released, self._released = self._released, True
+        if was_released:
             return
         self.owner.forget_lease(self)
         try:
@@ -307,11 +309,11 @@ class FetchLease:
             self.started.set()
             self.owner.wake_readers(self.inode)
 
-    def write_record(self, said: FetchRecord) -> None:
+    def write_record(self, fetch_record: FetchRecord) -> None:
         """Write the record, which all processes read, and wake our readers; raise OSError."""
-        self.record = said
+        self.record = fetch_record
         try:
-            self.run_on_thread(files.write_record, self.files.record, said)
+            self.run_on_thread(files.write_record, self.files.record, fetch_record)
         finally:
             self.owner.wake_readers(self.inode)
 

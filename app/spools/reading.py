@@ -14,11 +14,11 @@ from app.spools.filling import RemainingBody, RestFetcher, parse_rest, start_fet
 from app.spools.lead import FetchLease
 from app.waiting import CLIENT_CHECK
 
-_SHORTEST: Final = 0.005
-_LONGEST: Final = 0.1
+_SHORTEST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.1
 """The least and most seconds between two looks at a file that another process fills."""
 
-_MOST_FAILURES: Final = 3
+_MAX_FAILURES: Final = 3
 """Fetchers in a row that bring no bytes, after which readers stop taking over."""
 
 
@@ -34,13 +34,13 @@ class SpoolBody(FileBody):
     """
 
     def __init__(
-        self, spool: Spool, start: int, end: int, ask: RestFetcher, client: Client | None = None
+        self, spool: Spool, start: int, end: int, fetcher: RestFetcher, client: Client | None = None
     ) -> None:
         self._spool = spool
         self._position = start
         self._from_first = start == 0
         self._end = end
-        self._fetcher = ask
+        self._fetcher = fetcher
         self._client = client
         self._available = 0
         self._state = FetchState.RUNNING
@@ -88,11 +88,11 @@ class SpoolBody(FileBody):
     def _iterate_file(self) -> Iterator[bytes]:
         pieces = AdaptivePieceSize(FROM_FILE)
         while not self._is_complete():
-            wanted = min(self._compute_readable_end(), self._end) - self._position
-            if wanted <= 0:
+            count = min(self._compute_readable_end(), self._end) - self._position
+            if count <= 0:
                 self._wait()
                 continue
-            data = self._read(min(wanted, pieces.size))
+            data = self._read(min(count, pieces.size))
             self._position += len(data)
             pieces.record_handed()
             yield data
@@ -105,8 +105,8 @@ class SpoolBody(FileBody):
         return self._end < self._spool.size or self._state is FetchState.VERIFIED
 
     def _compute_readable_end(self) -> int:
-        held_back = 0 if self._state is FetchState.VERIFIED else 1
-        return min(self._available, self._spool.size - held_back)
+        held_back_bytes = 0 if self._state is FetchState.VERIFIED else 1
+        return min(self._available, self._spool.size - held_back_bytes)
 
     def _read(self, count: int) -> bytes:
         with _translate_errors():
@@ -120,15 +120,15 @@ class SpoolBody(FileBody):
 
         Raise BodyBroken or _SpoolUnusable if none can arrive any more.
         """
-        pause, waited = _SHORTEST, 0.0
-        known = self._available
-        while not self._update_state() and self._available <= known:
-            if waited and self._try_take_over():
+        pause, waited_seconds = _SHORTEST_PAUSE, 0.0
+        known_size = self._available
+        while not self._update_state() and self._available <= known_size:
+            if waited_seconds and self._try_take_over():
                 continue
             with _translate_errors():
-                self._available = self._spool.wait(known, pause)
-            waited += pause
-            pause = min(2 * pause, _LONGEST)
+                self._available = self._spool.wait(known_size, pause)
+            waited_seconds += pause
+            pause = min(2 * pause, _LONGEST_PAUSE)
             self._check_client()
 
     def _update_state(self) -> bool:
@@ -169,13 +169,13 @@ class SpoolBody(FileBody):
             lead = self._spool.try_take_over()
         if lead is None:
             return False
-        if lead.record.failures >= _MOST_FAILURES:
+        if lead.record.failures >= _MAX_FAILURES:
             lead.release()
             message = "the registry broke off"
             raise BodyBroken(message)
         rest = self._fetch_rest(lead)
-        whole = self._from_first and self._end == self._spool.size
-        start_fetch_thread(lead, rest, self._fetcher, whole=whole)
+        is_whole = self._from_first and self._end == self._spool.size
+        start_fetch_thread(lead, rest, self._fetcher, is_whole=is_whole)
         return True
 
     def _fetch_rest(self, lead: FetchLease) -> RemainingBody:
@@ -198,8 +198,8 @@ class SpoolBody(FileBody):
     def _iterate_registry(self) -> Iterator[bytes]:
         self._spool.close()
         is_whole = self._from_first and self._end == self._spool.size
-        unwanted = is_whole and self._fetcher.only_verified
-        if self._closed or self._position >= self._end or unwanted:
+        must_be_verified = is_whole and self._fetcher.only_verified
+        if self._closed or self._position >= self._end or must_be_verified:
             message = "the blob cannot be verified any more"
             raise BodyBroken(message)
         try:

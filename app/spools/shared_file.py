@@ -21,10 +21,10 @@ from app.threads import NativeThreadPool, get_unpatched
 _close: Final[Callable[[int], None]] = get_unpatched("os", "close")
 """The original os.close. gevent's waits for the event loop, which real threads do not have."""
 
-_PROBE: Final = 128 * 1024
+_PROBE_DISTANCE: Final = 128 * 1024
 """Bytes between two probes: the kernel's default read-ahead."""
 
-_PIECE: Final = 256 * 1024
+_PREFETCH_SIZE: Final = 256 * 1024
 """Bytes per read when the only purpose is to bring them into memory."""
 
 _FLOCK: Final = struct.Struct("hhqqi4x")
@@ -73,9 +73,9 @@ class SharedFile:
     def close(self) -> None:
         """Close the file once no call uses it any more; may be called again."""
         with self._lock:
-            first, self._is_closing = not self._is_closing, True
-            last = first and not self._borrowers
-        if last:
+            is_first, self._is_closing = not self._is_closing, True
+            is_last = is_first and not self._borrowers
+        if is_last:
             self._close_descriptor()
 
     def read(self, count: int, offset: int) -> bytes:
@@ -97,8 +97,8 @@ class SharedFile:
             _THREADS.submit(self._prefetch, count, offset).result()
 
     def _prefetch(self, count: int, offset: int) -> None:
-        for at in range(offset, offset + count, _PIECE):
-            self.pread(min(_PIECE, offset + count - at), at)
+        for position in range(offset, offset + count, _PREFETCH_SIZE):
+            self.pread(min(_PREFETCH_SIZE, offset + count - position), position)
 
     def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
         """Call `send` with the descriptor, `offset` and `count`.
@@ -145,10 +145,10 @@ class SharedFile:
 
         The test takes the exclusive lock for a moment if it is free.
         """
-        free = self.try_lock(fcntl.LOCK_EX)
-        if free:
+        is_free = self.try_lock(fcntl.LOCK_EX)
+        if is_free:
             self.unlock()
-        return free
+        return is_free
 
     def try_lock_range(self, operation: int, start: int, length: int = 1) -> bool:
         """Lock bytes (F_RDLCK, F_WRLCK or F_UNLCK) without waiting; return whether that succeeded.
@@ -157,10 +157,10 @@ class SharedFile:
         process. It is independent of `try_lock`. The bytes need not exist. On a system without such
         locks (gVisor), every call succeeds and nobody sees the lock.
         """
-        wanted = _FLOCK.pack(operation, os.SEEK_SET, start, length, 0)
+        lock = _FLOCK.pack(operation, os.SEEK_SET, start, length, 0)
         with self.borrow() as descriptor:
             try:
-                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
             except OSError as error:
                 if error.errno not in {EAGAIN, EACCES, EINVAL}:
                     raise
@@ -172,21 +172,21 @@ class SharedFile:
 
         On a system without such locks, return False.
         """
-        wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+        lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
         with self.borrow() as descriptor:
             try:
-                found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, wanted)
+                result = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, lock)
             except OSError as error:
                 if error.errno != EINVAL:
                     raise
                 return False
-        return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+        return bool(_FLOCK.unpack(result)[0] != fcntl.F_UNLCK)
 
     def _return_loan(self) -> None:
         with self._lock:
             self._borrowers -= 1
-            last = self._is_closing and not self._borrowers
-        if last:
+            is_last = self._is_closing and not self._borrowers
+        if is_last:
             self._close_descriptor()
 
     def _is_in_memory(self, count: int, offset: int) -> bool:
@@ -196,8 +196,11 @@ class SharedFile:
         probe = bytearray(1)
         with self.borrow() as descriptor:
             try:
-                for at in (*range(offset, offset + count, _PROBE), offset + count - 1):
-                    os.preadv(descriptor, [probe], at, os.RWF_NOWAIT)
+                for position in (
+                    *range(offset, offset + count, _PROBE_DISTANCE),
+                    offset + count - 1,
+                ):
+                    os.preadv(descriptor, [probe], position, os.RWF_NOWAIT)
             except OSError as error:
                 self._may_block = error.errno == EOPNOTSUPP
                 if error.errno not in {EAGAIN, EOPNOTSUPP}:

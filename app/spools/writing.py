@@ -8,16 +8,16 @@ from typing import Final
 from app.spools.shared_file import SharedFile, write_at
 from app.threads import NativeThreadPool
 
-_AGAIN: Final = 1024 * 1024
+_REHASH_SIZE: Final = 1024 * 1024
 """Bytes of an earlier fetch that are read again at once."""
 
-_MOST: Final = 1024 * 1024
+_MAX_PENDING: Final = 1024 * 1024
 """The most bytes that gather during a write; the writer waits before it accepts more."""
 
-_SMALL: Final = 64 * 1024
+_LARGE_PIECE: Final = 64 * 1024
 """Pieces of at least this many bytes are written by a call of their own."""
 
-_ENOUGH: Final = 512 * 1024
+_BATCH_SIZE: Final = 512 * 1024
 _PAUSE: Final = 0.002
 """The next write begins when this many bytes have gathered, or this many seconds after the last."""
 
@@ -33,10 +33,10 @@ class HashingWriter:
     `written` is called after each write.
     """
 
-    def __init__(self, file: SharedFile, algorithm: str, written: Callable[[], None]) -> None:
+    def __init__(self, file: SharedFile, algorithm: str, on_written: Callable[[], None]) -> None:
         self._file = file
         self._hash = hashlib.new(algorithm)
-        self._on_written = written
+        self._on_written = on_written
         # A plain lock takes half the time of Condition's default one, an RLock. A GiB has 65,536
         # pieces, each of which takes it.
         self._condition = threading.Condition(threading.Lock())
@@ -52,7 +52,7 @@ class HashingWriter:
     def hash_existing(self, length: int) -> None:
         """Hash the first `length` bytes of the file, which are already there; raise OSError."""
         while self.length < length:
-            count = min(_AGAIN, length - self.length)
+            count = min(_REHASH_SIZE, length - self.length)
             self.length += _THREADS.submit(self._hash_piece, count, self.length).result()
         self._offset = self.length
 
@@ -61,8 +61,8 @@ class HashingWriter:
 
         Raise OSError if earlier bytes could not be written.
         """
-        for begin in range(0, len(data), _MOST):
-            self._enqueue(data if len(data) <= _MOST else data[begin : begin + _MOST])
+        for start in range(0, len(data), _MAX_PENDING):
+            self._enqueue(data if len(data) <= _MAX_PENDING else data[start : start + _MAX_PENDING])
 
     def flush(self) -> None:
         """Wait until all bytes are written; raise OSError if some could not be."""
@@ -79,25 +79,25 @@ class HashingWriter:
 
     def _enqueue(self, data: bytes) -> None:
         with self._condition:
-            while self._size and self._size + len(data) > _MOST and not self._failure:
+            while self._size and self._size + len(data) > _MAX_PENDING and not self._failure:
                 self._condition.wait()
             self._raise_failure()
             self._append(data)
-            begin, self._size = self._size, self._size + len(data)
+            previous_size, self._size = self._size, self._size + len(data)
             self.length += len(data)
-            if begin < _ENOUGH <= self._size:
+            if previous_size < _BATCH_SIZE <= self._size:
                 self._condition.notify_all()
-            begins = not self._is_writing
+            must_start = not self._is_writing
             self._is_writing = True
-        if begins:
+        if must_start:
             threading.Thread(target=self._run, name="spool writer", daemon=True).start()
 
     def _append(self, data: bytes) -> None:
-        last = self._pending[-1] if self._pending else b""
-        if isinstance(last, bytearray) and len(last) < _SMALL:
-            last += data
+        last_piece = self._pending[-1] if self._pending else b""
+        if isinstance(last_piece, bytearray) and len(last_piece) < _LARGE_PIECE:
+            last_piece += data
         else:
-            self._pending.append(data if len(data) >= _SMALL else bytearray(data))
+            self._pending.append(data if len(data) >= _LARGE_PIECE else bytearray(data))
 
     def _run(self) -> None:
         while pieces := self._take_pending():
@@ -117,7 +117,7 @@ class HashingWriter:
     def _pause(self) -> None:
         """Wait briefly for more bytes to gather, unless somebody waits for the write."""
         with self._condition:
-            if self._size < _ENOUGH and not self._is_flushing:
+            if self._size < _BATCH_SIZE and not self._is_flushing:
                 self._condition.wait(_PAUSE)
 
     def _take_pending(self) -> list[bytes | bytearray]:

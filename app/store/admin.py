@@ -15,10 +15,10 @@ from app.store.eviction import Evictor
 from app.store.index import Index
 from app.store.layout import ContentFile, Layout, Staging
 from app.store.ledger import MemberContent
-from app.store.schema import MOST
+from app.store.schema import MAX_ROWS
 from app.store.storage import Statistics, VerifyResult
 
-_OF_ONE: Final = "registry = ?1 AND repository = ?2"
+_ONE_REPOSITORY: Final = "registry = ?1 AND repository = ?2"
 
 _BATCH: Final = 256
 """Entries read in one transaction."""
@@ -27,35 +27,35 @@ _BATCH: Final = 256
 class DirectoryAdmin:
     """Counts, verifies, removes and tidies the content of a directory: an `Admin`."""
 
-    def __init__(self, places: Layout, index: Index, aside: Staging, room: Evictor) -> None:
-        self._layout = places
+    def __init__(self, layout: Layout, index: Index, staging: Staging, evictor: Evictor) -> None:
+        self._layout = layout
         self._index = index
-        self._staging = aside
-        self._evictor = room
+        self._staging = staging
+        self._evictor = evictor
 
     def list_content(self, registry: str, repository: str) -> list[MemberContent]:
         """Return the kept content of a repository, in no particular order."""
         with self._index.connection() as connection:
             rows = connection.execute(
                 "SELECT digest, members.media_type, size FROM members "  # noqa: S608 - a constant
-                f"JOIN entries USING (registry, digest) WHERE {_OF_ONE}",
+                f"JOIN entries USING (registry, digest) WHERE {_ONE_REPOSITORY}",
                 (registry, repository),
             ).fetchall()
         return [
             MemberContent(Digest(digest), media_type, size) for digest, media_type, size in rows
         ]
 
-    def read(self, registry: str, digest: Digest, most: int) -> bytes:
+    def read(self, registry: str, digest: Digest, limit: int) -> bytes:
         """Return content without marking it as used.
 
-        Return b"" if it is missing, cannot be read, or has more than `most` bytes.
+        Return b"" if it is missing, cannot be read, or has more than `limit` bytes.
         """
         try:
             with translate_errors("read"), FileIO(self._layout.path(registry, digest)) as file:
-                data = file.read(most + 1) or b""
+                data = file.read(limit + 1) or b""
         except StoreError:
             return b""
-        return data if len(data) <= most else b""
+        return data if len(data) <= limit else b""
 
     def remove_members(self, registry: str, repository: str, digests: list[Digest]) -> int:
         """Forget that a repository holds some content; remove what no other repository holds.
@@ -63,11 +63,11 @@ class DirectoryAdmin:
         Return how many entries were removed.
         """
         with self._index.transaction() as connection:
-            released = [
+            unshared = [
                 digest
                 for digest in digests
                 if connection.execute(
-                    f"DELETE FROM members WHERE {_OF_ONE} AND digest = ?3",  # noqa: S608 - a constant
+                    f"DELETE FROM members WHERE {_ONE_REPOSITORY} AND digest = ?3",  # noqa: S608 - a constant
                     (registry, repository, digest),
                 ).rowcount
                 and connection.execute(
@@ -75,7 +75,7 @@ class DirectoryAdmin:
                 ).fetchone()
                 is None
             ]
-        return sum(self._evictor.delete(registry, digest) for digest in released)
+        return sum(self._evictor.delete(registry, digest) for digest in unshared)
 
     def statistics(self) -> Statistics:
         """Return the statistics, at a cost that does not depend on how much is kept."""
@@ -89,7 +89,7 @@ class DirectoryAdmin:
             totals = connection.execute(
                 "SELECT registry, entries, bytes FROM totals WHERE entries > 0 ORDER BY registry"
             ).fetchall()
-        return {registry: RegistryUsage(number, held) for registry, number, held in totals}
+        return {registry: RegistryUsage(number, size) for registry, number, size in totals}
 
     def verify(self) -> Iterator[VerifyResult]:
         """Read every file, and yield a result for each; remove content that is wrong.
@@ -98,9 +98,9 @@ class DirectoryAdmin:
         removed.
         """
         with translate_errors("verify"):
-            for found in self._layout.walk():
-                if (checked := self._verify_file(found)) is not None:
-                    yield checked
+            for content_file in self._layout.walk():
+                if (result := self._verify_file(content_file)) is not None:
+                    yield result
             for entry in self._entries():
                 if self._lacks_file(entry):
                     self._evictor.delete_entry(entry)
@@ -114,7 +114,7 @@ class DirectoryAdmin:
         Return how many entries were removed.
         """
         with self._index.transaction() as connection:
-            held = connection.execute(
+            rows = connection.execute(
                 "SELECT digest FROM members AS ours WHERE registry = ?1 AND repository = ?2 "
                 "AND NOT EXISTS (SELECT 1 FROM members WHERE registry = ?1 "
                 "AND digest = ours.digest AND repository != ?2)",
@@ -125,23 +125,23 @@ class DirectoryAdmin:
                     f"DELETE FROM {table} WHERE registry = ? AND repository = ?",  # noqa: S608 - three names
                     (registry, repository),
                 )
-        return sum(self._evictor.delete(registry, Digest(digest)) for (digest,) in held)
+        return sum(self._evictor.delete(registry, Digest(digest)) for (digest,) in rows)
 
     def remove_older(self, seconds: float) -> int:
         """Remove content stored at least `seconds` ago by the wall clock.
 
         Return how many entries were removed.
         """
-        since = time.time() - seconds
-        return self._remove(lambda entry: entry.stored_at <= since)
+        cutoff = time.time() - seconds
+        return self._remove(lambda entry: entry.stored_at <= cutoff)
 
     def remove_unused(self, seconds: float) -> int:
         """Remove content last used at least `seconds` ago by the wall clock.
 
         Return how many entries were removed.
         """
-        since = time.time() - seconds
-        return self._remove(lambda entry: entry.used_at <= since)
+        cutoff = time.time() - seconds
+        return self._remove(lambda entry: entry.used_at <= cutoff)
 
     def remove_all(self) -> int:
         """Remove all content, members, grants and notes; return how many entries were removed.
@@ -149,7 +149,7 @@ class DirectoryAdmin:
         Refusals stay, since an answer that is still on its way may be older than one of them.
         """
         with self._index.transaction() as connection:
-            for table in MOST.keys() - {"refusals"}:
+            for table in MAX_ROWS.keys() - {"refusals"}:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
         return self._remove(lambda _: True)
 
@@ -168,21 +168,21 @@ class DirectoryAdmin:
                     with self._index.transaction() as connection:
                         entries.complete_moves(connection, self._layout, owner)
 
-    def _verify_file(self, found: ContentFile) -> VerifyResult | None:
+    def _verify_file(self, content_file: ContentFile) -> VerifyResult | None:
         """Verify one file and return the result, or None if the file has vanished meanwhile."""
         try:
-            with FileIO(found.path) as file:
-                right = compute_file_digest(file, found.digest) == found.digest
+            with FileIO(content_file.path) as file:
+                is_valid = compute_file_digest(file, content_file.digest) == content_file.digest
         except OSError as error:
             if error.errno == ENOENT:
                 return None
-            right = False  # an unreadable file counts as a wrong one
+            is_valid = False  # an unreadable file counts as a wrong one
         with self._index.connection() as connection:
-            entry = entries.find(connection, found.registry, found.digest)
-        if right and entry is None and not found.path.exists():
+            entry = entries.find(connection, content_file.registry, content_file.digest)
+        if is_valid and entry is None and not content_file.path.exists():
             return None  # evicted while we read it
-        fault = self._repair(found, entry, right=right)
-        return VerifyResult(found.registry, found.digest, found.size, fault)
+        fault = self._repair(content_file, entry, is_valid=is_valid)
+        return VerifyResult(content_file.registry, content_file.digest, content_file.size, fault)
 
     def _lacks_file(self, entry: Entry) -> bool:
         if self._layout.path(entry.registry, entry.digest).exists():
@@ -191,32 +191,35 @@ class DirectoryAdmin:
         with self._index.connection() as connection:
             return entries.find(connection, entry.registry, entry.digest) is not None
 
-    def _repair(self, found: ContentFile, entry: Entry | None, *, right: bool) -> str:
-        described = ContentInfo(
-            registry=found.registry, digest=found.digest, size=found.size, media_type=""
+    def _repair(self, content_file: ContentFile, entry: Entry | None, *, is_valid: bool) -> str:
+        content = ContentInfo(
+            registry=content_file.registry,
+            digest=content_file.digest,
+            size=content_file.size,
+            media_type="",
         )
-        if not right:
+        if not is_valid:
             if entry is None:
-                self._evictor.delete_file(described)
+                self._evictor.delete_file(content)
             else:
                 self._evictor.delete_entry(entry)
             return "the bytes are wrong"
-        if entry is not None and entry.size == found.size:
+        if entry is not None and entry.size == content_file.size:
             return ""
         with self._index.transaction() as connection:
-            entries.put(connection, described)
+            entries.put(connection, content)
         return "it had no entry" if entry is None else "its entry had another size"
 
-    def _remove(self, unwanted: Callable[[Entry], bool]) -> int:
-        found = (entry for entry in self._entries() if unwanted(entry))
-        return sum(self._evictor.delete(entry.registry, entry.digest) for entry in found)
+    def _remove(self, is_unwanted: Callable[[Entry], bool]) -> int:
+        unwanted_entries = (entry for entry in self._entries() if is_unwanted(entry))
+        return sum(self._evictor.delete(entry.registry, entry.digest) for entry in unwanted_entries)
 
     def _entries(self) -> Iterator[Entry]:
-        last = 0
+        last_id = 0
         while True:
             with self._index.connection() as connection:
-                some = entries.list_after(connection, last, _BATCH)
-            if not some:
+                batch = entries.list_after(connection, last_id, _BATCH)
+            if not batch:
                 return
-            yield from some
-            last = some[-1].id
+            yield from batch
+            last_id = batch[-1].id

@@ -104,8 +104,8 @@ class FileBlobBody(FileBody):
 
 # Opening content.
 
-_TOUCHES: Final = 256
-_TOUCH_AFTER: Final = 1.0
+_MAX_PENDING_USES: Final = 256
+_WRITE_INTERVAL: Final = 1.0
 """Uses are written to the index in batches: after so many uses, or so many seconds."""
 
 _LONG_UNUSED: Final = 60.0
@@ -116,10 +116,10 @@ another use follows, and none may."""
 class ContentReader:
     """Opens kept content, and treats an entry with any fault as absent."""
 
-    def __init__(self, places: Layout, index: Index, room: Evictor) -> None:
-        self._layout = places
+    def __init__(self, store_layout: Layout, index: Index, evictor: Evictor) -> None:
+        self._layout = store_layout
         self._index = index
-        self._evictor = room
+        self._evictor = evictor
         self._pending_uses: dict[int, float] = {}
         self._written_at = 0.0
         self._is_behind = False
@@ -131,8 +131,8 @@ class ContentReader:
 
     def open_entry(self, entry: Entry) -> Content | None:
         """Do as `open` does, for an entry that was looked up a moment ago."""
-        found: Content | None = self._index.call_or_default(lambda: self._open(entry), None)
-        return found
+        content: Content | None = self._index.call_or_default(lambda: self._open(entry), None)
+        return content
 
     def stat(self, registry: str, digest: Digest) -> BlobStat | None:
         """Return the description of content, or None if it is not kept.
@@ -156,15 +156,15 @@ class ContentReader:
 
     def write_uses(self) -> None:
         """Write the collected uses to the index; if that fails, keep them for the next write."""
-        used, self._pending_uses = self._pending_uses, {}
-        if used:
+        uses, self._pending_uses = self._pending_uses, {}
+        if uses:
             try:
                 # A reader must not wait for writers.
                 with self._index.transaction(patience=0) as connection:
-                    entries.touch(connection, used)
+                    entries.touch(connection, uses)
                 self._is_behind = False
             except StoreError:
-                self._pending_uses = used | self._pending_uses
+                self._pending_uses = uses | self._pending_uses
                 self._is_behind = True
         self._written_at = time.monotonic()
 
@@ -174,10 +174,10 @@ class ContentReader:
 
     def _open(self, entry: Entry) -> Content | None:
         with translate_errors("open"):
-            where = format_location(entry.registry, entry.digest)
+            location = format_location(entry.registry, entry.digest)
             try:
                 descriptor = os.open(
-                    f"{self._layout.content}/{where}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+                    f"{self._layout.content}/{location}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
                 )
             except FileNotFoundError:
                 self._evictor.delete_entry(entry)
@@ -193,19 +193,19 @@ class ContentReader:
             size=entry.size,
             media_type=entry.media_type,
             stored_at=entry.stored_at,
-            location=where,
+            location=location,
         )
 
     def _record_use(self, entry: Entry) -> None:
         now = time.time()
         self._pending_uses.pop(entry.id, None)
         self._pending_uses[entry.id] = now
-        is_news = now - entry.used_at >= _LONG_UNUSED and not self._is_behind
+        is_long_unused = now - entry.used_at >= _LONG_UNUSED and not self._is_behind
         is_due = (
-            len(self._pending_uses) >= _TOUCHES
-            or time.monotonic() - self._written_at >= _TOUCH_AFTER
+            len(self._pending_uses) >= _MAX_PENDING_USES
+            or time.monotonic() - self._written_at >= _WRITE_INTERVAL
         )
-        if is_news or is_due:
+        if is_long_unused or is_due:
             self.write_uses()
 
 
@@ -222,13 +222,18 @@ class Committer:
     """
 
     def __init__(
-        self, where: Layout, index: Index, aside: Staging, room: Evictor, troubles: SurvivedErrors
+        self,
+        store_layout: Layout,
+        index: Index,
+        staging: Staging,
+        evictor: Evictor,
+        survived_errors: SurvivedErrors,
     ) -> None:
-        self._layout = where
+        self._layout = store_layout
         self._index = index
-        self._staging = aside
-        self._evictor = room
-        self._survived_errors = troubles
+        self._staging = staging
+        self._evictor = evictor
+        self._survived_errors = survived_errors
 
     def adopt(self, path: Path, content: ContentInfo) -> None:
         """Make an entry of a complete, verified file; raise StoreError.
@@ -290,13 +295,13 @@ class Committer:
             layout.sync_directory(destination.parent)
             with self._index.transaction() as connection:
                 entries.complete_arrival(connection, move)
-                is_too_much = self._is_too_much(connection)
+                is_over_limit = self._is_too_much(connection)
         except OSError:
             # If this write fails too, the next start completes the move.
             with suppress(StoreError), self._index.transaction() as connection:
                 entries.complete_removal(connection, self._layout, move)
             raise
-        if is_too_much:
+        if is_over_limit:
             self._trim()
 
     def _is_too_much(self, connection: sqlite3.Connection) -> bool:
@@ -314,8 +319,8 @@ class Committer:
 
 def _make_durable(path: Path, size: int) -> None:
     with open_descriptor(path, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode) or state.st_size != size:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
             raise build_error(EINVAL, f"{path} is no file of {size} bytes")
         os.fchmod(descriptor, layout.FILE_MODE)
         os.fsync(descriptor)

@@ -30,28 +30,28 @@ def find(connection: sqlite3.Connection, registry: str, digest: str) -> Entry | 
     return None if row is None else parse_row(row)
 
 
-def list_after(connection: sqlite3.Connection, last: int, most: int) -> list[Entry]:
-    """Return up to `most` entries whose id is greater than `last`, in order of id.
+def list_after(connection: sqlite3.Connection, last_id: int, limit: int) -> list[Entry]:
+    """Return up to `limit` entries whose id is greater than `last_id`, in order of id.
 
     Ids are never reused.
     """
     query = f"SELECT {_COLUMNS} FROM entries WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - constants
-    return [parse_row(row) for row in connection.execute(query, (last, most))]
+    return [parse_row(row) for row in connection.execute(query, (last_id, limit))]
 
 
-def list_least_used(connection: sqlite3.Connection, size: int, most: int) -> list[Entry]:
+def list_least_used(connection: sqlite3.Connection, size: int, limit: int) -> list[Entry]:
     """Return the least recently used entries that together have at least `size` bytes.
 
-    Return at most `most` entries, even if they have fewer bytes.
+    Return at most `limit` entries, even if they have fewer bytes.
     """
-    found, held = list[Entry](), 0
+    selected, total_size = list[Entry](), 0
     query = f"SELECT {_COLUMNS} FROM entries ORDER BY used LIMIT ?"  # noqa: S608 - constants
-    for row in connection.execute(query, (most,)):
-        if held >= size:
+    for row in connection.execute(query, (limit,)):
+        if total_size >= size:
             break
-        found.append(parse_row(row))
-        held += found[-1].size
-    return found
+        selected.append(parse_row(row))
+        total_size += selected[-1].size
+    return selected
 
 
 def put(connection: sqlite3.Connection, content: ContentInfo) -> None:
@@ -82,14 +82,16 @@ def touch(connection: sqlite3.Connection, uses: Mapping[int, float]) -> None:
 
 def sum_sizes(connection: sqlite3.Connection) -> int:
     """Return the size of all entries together, in bytes."""
-    (held,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM totals").fetchone()
-    return int(held)
+    (size,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM totals").fetchone()
+    return int(size)
 
 
 def parse_row(row: Sequence[Any]) -> Entry:
     """Return the entry that a row of `COLUMNS` describes."""
-    identity, registry, digest, size, media_type, taken, used, used_at = row
-    return Entry(identity, registry, Digest(digest), size, media_type, taken, used, used_at)
+    identity, registry, digest, size, media_type, stored_at, use_order, used_at = row
+    return Entry(
+        identity, registry, Digest(digest), size, media_type, stored_at, use_order, used_at
+    )
 
 
 # The journal of files that arrive or leave.
@@ -123,7 +125,7 @@ def complete_arrival(connection: sqlite3.Connection, move: Move) -> None:
 
 
 def remove_entries(
-    connection: sqlite3.Connection, owner: str, leaving: Iterable[Entry]
+    connection: sqlite3.Connection, owner: str, candidates: Iterable[Entry]
 ) -> list[Move]:
     """Delete entries and record in the journal that their files are to go; return the records.
 
@@ -131,14 +133,14 @@ def remove_entries(
     """
     return [
         _record_move(connection, owner, "out", entry.info)
-        for entry in leaving
+        for entry in candidates
         if connection.execute(
             "DELETE FROM entries WHERE id = ? AND used = ?", (entry.id, entry.use_order)
         ).rowcount
     ]
 
 
-def complete_removal(connection: sqlite3.Connection, places: Layout, move: Move) -> int:
+def complete_removal(connection: sqlite3.Connection, layout: Layout, move: Move) -> int:
     """Unlink a file that has no entry, and remove its record; return the bytes freed.
 
     The file stays, and 0 is returned, if it has an entry again or another process is about to add
@@ -149,7 +151,7 @@ def complete_removal(connection: sqlite3.Connection, places: Layout, move: Move)
     freed = 0
     if not _is_wanted(connection, move):
         with suppress(FileNotFoundError, NotADirectoryError):
-            places.path(content.registry, content.digest).unlink()
+            layout.path(content.registry, content.digest).unlink()
             freed = content.size
     connection.execute("DELETE FROM moving WHERE id = ?", (move.id,))
     return freed
@@ -158,8 +160,8 @@ def complete_removal(connection: sqlite3.Connection, places: Layout, move: Move)
 def sum_leaving(connection: sqlite3.Connection) -> int:
     """Return the size in bytes of all files that are about to be unlinked."""
     query = "SELECT coalesce(sum(size), 0) FROM moving WHERE direction = 'out'"
-    (held,) = connection.execute(query).fetchone()
-    return int(held)
+    (size,) = connection.execute(query).fetchone()
+    return int(size)
 
 
 def list_owners(connection: sqlite3.Connection) -> list[str]:
@@ -167,7 +169,7 @@ def list_owners(connection: sqlite3.Connection) -> list[str]:
     return [owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM moving")]
 
 
-def complete_moves(connection: sqlite3.Connection, places: Layout, owner: str) -> None:
+def complete_moves(connection: sqlite3.Connection, layout: Layout, owner: str) -> None:
     """Complete the moves of a dead process.
 
     A file that has arrived in full becomes an entry; every other file is unlinked. Raise OSError
@@ -182,37 +184,37 @@ def complete_moves(connection: sqlite3.Connection, places: Layout, owner: str) -
             ContentInfo(registry=registry, digest=Digest(digest), size=size, media_type=media_type),
         )
         if direction == "in":
-            _complete_or_remove(connection, places, move)
+            _complete_or_remove(connection, layout, move)
         else:
-            complete_removal(connection, places, move)
+            complete_removal(connection, layout, move)
 
 
-def _complete_or_remove(connection: sqlite3.Connection, places: Layout, move: Move) -> None:
+def _complete_or_remove(connection: sqlite3.Connection, layout: Layout, move: Move) -> None:
     content = move.content
-    path = places.path(content.registry, content.digest)
+    path = layout.path(content.registry, content.digest)
     with suppress(FileNotFoundError, NotADirectoryError):
         if path.lstat().st_size == content.size:
             complete_arrival(connection, move)
             return
-    complete_removal(connection, places, move)
+    complete_removal(connection, layout, move)
 
 
 def _is_wanted(connection: sqlite3.Connection, move: Move) -> bool:
-    (wanted,) = connection.execute(
+    (is_wanted,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM entries WHERE registry = ?1 AND digest = ?2) "
         "OR EXISTS (SELECT 1 FROM moving "
         "WHERE direction = 'in' AND registry = ?1 AND digest = ?2 AND id != ?3)",
         (move.content.registry, move.content.digest, move.id),
     ).fetchone()
-    return bool(wanted)
+    return bool(is_wanted)
 
 
 def _record_move(
     connection: sqlite3.Connection, owner: str, direction: str, content: ContentInfo
 ) -> Move:
-    noted = connection.execute(
+    cursor = connection.execute(
         "INSERT INTO moving(owner, direction, registry, digest, size, media_type) "
         "VALUES (?, ?, ?, ?, ?, ?)",
         (owner, direction, content.registry, content.digest, content.size, content.media_type),
     )
-    return Move(int(noted.lastrowid or 0), content)
+    return Move(int(cursor.lastrowid or 0), content)

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import Final
 
-_BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_PRIMARY: Final = 0xFF
+_BROKEN_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_PRIMARY_MASK: Final = 0xFF
 """The bits of a result code that name the primary error; the others only add detail.
 
 See https://sqlite.org/rescode.html.
@@ -24,10 +24,10 @@ _ERRNO: Final = {
     sqlite3.SQLITE_PERM: errno.EACCES,
 }
 
-_SILENCE: Final = 60.0
+_REPORT_INTERVAL: Final = 60.0
 """Seconds during which the same error is not reported again. A full disk causes many a second."""
 
-_UNHEARD: Final = 100
+_MAX_PENDING: Final = 100
 """Errors that are kept until somebody reads them; then the oldest are dropped."""
 
 
@@ -99,24 +99,24 @@ def fault_of(error: OSError) -> Fault:
 
 def is_broken(error: sqlite3.Error) -> bool:
     """Return whether an error means that the index is damaged or not a database."""
-    return _primary_code(error) in _BROKEN
+    return _primary_code(error) in _BROKEN_CODES
 
 
 @contextmanager
-def translate_errors(doing: str) -> Iterator[None]:
+def translate_errors(operation: str) -> Iterator[None]:
     """Translate OSError and sqlite3.Error from the block to StoreError.
 
-    `doing` names the operation at the start of the message.
+    `operation` names the operation at the start of the message.
     """
     try:
         yield
     except StoreError:
         raise
     except OSError as error:
-        raise StoreError(error.errno, f"{doing}: {error.strerror}", error.filename) from error
+        raise StoreError(error.errno, f"{operation}: {error.strerror}", error.filename) from error
     except sqlite3.Error as error:
         kind = BrokenIndex if is_broken(error) else StoreError
-        raise kind(_ERRNO.get(_primary_code(error), errno.EIO), f"{doing}: {error}") from error
+        raise kind(_ERRNO.get(_primary_code(error), errno.EIO), f"{operation}: {error}") from error
 
 
 def build_error(code: int, reason: str) -> StoreError:
@@ -126,7 +126,7 @@ def build_error(code: int, reason: str) -> StoreError:
 
 def _primary_code(error: sqlite3.Error) -> int:
     code: int = getattr(error, "sqlite_errorcode", 0) or 0
-    return code & _PRIMARY
+    return code & _PRIMARY_MASK
 
 
 class SurvivedErrors:
@@ -138,12 +138,12 @@ class SurvivedErrors:
 
     def __init__(self) -> None:
         self._reported_at: dict[int | None, float] = {}
-        self._pending: deque[StoreError] = deque(maxlen=_UNHEARD)
+        self._pending: deque[StoreError] = deque(maxlen=_MAX_PENDING)
 
     def report(self, error: StoreError) -> None:
         """Report an error, unless one with the same errno was reported within the last minute."""
         now = time.monotonic()
-        if now - self._reported_at.get(error.errno, -_SILENCE) >= _SILENCE:
+        if now - self._reported_at.get(error.errno, -_REPORT_INTERVAL) >= _REPORT_INTERVAL:
             self._reported_at[error.errno] = now
             self._pending.append(error)
 
@@ -152,8 +152,8 @@ class SurvivedErrors:
 
         This costs next to nothing if there are none.
         """
-        heard = list[StoreError]()
+        errors = list[StoreError]()
         while self._pending:
             with suppress(IndexError):  # another thread was faster
-                heard.append(self._pending.popleft())
-        return heard
+                errors.append(self._pending.popleft())
+        return errors

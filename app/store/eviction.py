@@ -25,8 +25,8 @@ from app.store.layout import Layout, Staging
 _BATCH: Final = 256
 """Entries evicted in one transaction. The number is bounded because other writers wait for it."""
 
-_SACRIFICE: Final = 1 << 18
-_SACRIFICES: Final = 3
+_SACRIFICE_SIZE: Final = 1 << 18
+_MAX_SACRIFICES: Final = 3
 """Bytes to free at once when the disk is too full to write even the index, and how often at most
 to try that."""
 
@@ -39,17 +39,17 @@ class Evictor:
 
     def __init__(
         self,
-        places: Layout,
+        layout: Layout,
         index: Index,
-        aside: Staging,
+        staging: Staging,
         limits: SizeLimits,
-        beside: Callable[[], int] = int,
+        count_reserved: Callable[[], int] = int,
     ) -> None:
-        """`beside` returns bytes that count towards `max_size` but cannot be evicted."""
-        self._layout = places
-        self._count_reserved = beside
+        """`count_reserved` returns bytes that count towards `max_size` but cannot be evicted."""
+        self._layout = layout
+        self._count_reserved = count_reserved
         self._index = index
-        self._staging = aside
+        self._staging = staging
         self._limits = limits
         self._pending_moves: list[Move] = []
         self.evicted_count = 0
@@ -81,7 +81,7 @@ class Evictor:
                     sacrifices += 1
                     if (
                         error.errno != ENOSPC
-                        or sacrifices > _SACRIFICES
+                        or sacrifices > _MAX_SACRIFICES
                         or not self._unlink_oldest()
                     ):
                         raise
@@ -130,20 +130,20 @@ class Evictor:
 
         Raise NoRoom if they can never fit. This runs within the caller's transaction.
         """
-        held = entries.sum_sizes(connection)
-        state = os.statvfs(self._layout.directory)
+        total_size = entries.sum_sizes(connection)
+        status = os.statvfs(self._layout.directory)
         # Files that are about to be unlinked count as free, so that nobody evicts others for them.
-        free = state.f_bavail * state.f_frsize + entries.sum_leaving(connection)
+        free = status.f_bavail * status.f_frsize + entries.sum_leaving(connection)
         lacking = size + self._limits.min_free - free
-        over = 0
+        excess = 0
         if self._limits.max_size is not None:
-            over = held + self._count_reserved() + size - self._limits.max_size
-        if max(lacking, over) > held:
+            excess = total_size + self._count_reserved() + size - self._limits.max_size
+        if max(lacking, excess) > total_size:
             kind: type[NoRoom] = MaxSizeReached
-            if lacking > held:
-                kind = NoRoom if size - free > held else MinFreeReached
+            if lacking > total_size:
+                kind = NoRoom if size - free > total_size else MinFreeReached
             raise kind(ENOSPC, f"there is no room for {size} bytes, whatever is evicted")
-        return max(lacking, over)
+        return max(lacking, excess)
 
     def _evict_batch(self, size: int) -> int:
         """Evict one batch of entries, and return how many bytes are still lacking."""
@@ -153,25 +153,25 @@ class Evictor:
         owner = self._staging.get_owner()
         with self._index.transaction() as connection:
             lacking = self.compute_lacking(connection, size)
-            unwanted = entries.list_least_used(connection, lacking, _BATCH)
-            moves = entries.remove_entries(connection, owner, unwanted)
+            candidates = entries.list_least_used(connection, lacking, _BATCH)
+            moves = entries.remove_entries(connection, owner, candidates)
         self.evicted_count += len(moves)
         return lacking - self._complete_moves(moves)
 
     def _complete_moves(self, moves: Sequence[Move]) -> int:
-        over, self._pending_moves = [*self._pending_moves, *moves], []
+        pending, self._pending_moves = [*self._pending_moves, *moves], []
         freed, failure = 0, None
-        if not over:
+        if not pending:
             return 0
         try:
             with self._index.transaction() as connection:
-                for move in over:
+                for move in pending:
                     try:
                         freed += entries.complete_removal(connection, self._layout, move)
                     except OSError as error:  # its record stays in the journal, for the next start
                         failure = error
         except StoreError:
-            self._pending_moves += over
+            self._pending_moves += pending
             raise
         if failure is not None:
             raise failure
@@ -184,7 +184,7 @@ class Evictor:
         for it or when it is next to be evicted.
         """
         with self._index.connection() as connection:
-            oldest = entries.list_least_used(connection, _SACRIFICE, _BATCH)
+            oldest = entries.list_least_used(connection, _SACRIFICE_SIZE, _BATCH)
         freed = 0
         for entry in oldest:
             with suppress(FileNotFoundError):

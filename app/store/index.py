@@ -26,7 +26,7 @@ from app.threads import get_unpatched
 
 # Building a new index from the content files.
 
-_COMPANIONS: Final = ("-wal", "-shm", "-journal")
+_COMPANION_SUFFIXES: Final = ("-wal", "-shm", "-journal")
 
 
 def connect(path: Path, patience: float) -> sqlite3.Connection:
@@ -44,7 +44,7 @@ def connect(path: Path, patience: float) -> sqlite3.Connection:
     )
 
 
-def build_index(where: Layout) -> None:
+def build_index(store_layout: Layout) -> None:
     """Build the index from the content files; raise OSError or sqlite3.Error.
 
     The caller holds the directory's exclusive lock.
@@ -53,20 +53,20 @@ def build_index(where: Layout) -> None:
     types are, so all of that must be learned again. Nor do they tell when they were last used. They
     count as used now, so that an operator's removal of unused content spares what is used daily.
     """
-    new = where.index.with_name(f"{where.index.name}.new")
-    _remove(new)
+    new_path = store_layout.index.with_name(f"{store_layout.index.name}.new")
+    _remove(new_path)
     # Do not use os.open here: under gevent, os.close runs late and would drop SQLite's locks.
-    new.open("xb").close()
-    new.chmod(layout.PRIVATE_FILE_MODE)  # SQLite gives its companion files the same mode
-    with closing(connect(new, 0)) as connection:
-        _insert_files(connection, where)
+    new_path.open("xb").close()
+    new_path.chmod(layout.PRIVATE_FILE_MODE)  # SQLite gives its companion files the same mode
+    with closing(connect(new_path, 0)) as connection:
+        _insert_files(connection, store_layout)
     # SQLite would take the companions of a removed index for ours.
-    _remove_companions(where.index)
-    new.rename(where.index)
-    layout.sync_directory(where.directory)
+    _remove_companions(store_layout.index)
+    new_path.rename(store_layout.index)
+    layout.sync_directory(store_layout.directory)
 
 
-def _insert_files(connection: sqlite3.Connection, where: Layout) -> None:
+def _insert_files(connection: sqlite3.Connection, store_layout: Layout) -> None:
     connection.executescript(schema.SCHEMA)
     now = time.time()
     connection.execute("BEGIN")
@@ -76,7 +76,7 @@ def _insert_files(connection: sqlite3.Connection, where: Layout) -> None:
         # The order in which files were written is the best guess at the order of their use.
         (
             (file.registry, file.digest, file.size, file.mtime_ns / 1e9, max(file.mtime_ns, 0), now)
-            for file in where.walk()
+            for file in store_layout.walk()
         ),
     )
     connection.execute("COMMIT")
@@ -88,21 +88,23 @@ def _insert_files(connection: sqlite3.Connection, where: Layout) -> None:
         raise sqlite3.NotSupportedError(message)
 
 
-def quarantine(where: Layout, file: tuple[int, int]) -> None:
+def quarantine(store_layout: Layout, identity: tuple[int, int]) -> None:
     """Move a broken index out of the way; raise OSError.
 
-    `file` is the identity of the broken index; if another index has replaced it, do nothing.
+    `identity` is the identity of the broken index; if another index has replaced it, do nothing.
     The most recent broken index is kept for investigation.
     """
-    with where.lock(fcntl.LOCK_EX):
-        if get_identity(where.index) != file:
+    with store_layout.lock(fcntl.LOCK_EX):
+        if get_identity(store_layout.index) != identity:
             return
-        broken = where.index.with_name(f"{where.index.name}.broken")
-        _remove(broken)
-        where.index.rename(broken)
-        for end in _COMPANIONS:
+        broken_path = store_layout.index.with_name(f"{store_layout.index.name}.broken")
+        _remove(broken_path)
+        store_layout.index.rename(broken_path)
+        for suffix in _COMPANION_SUFFIXES:
             with suppress(FileNotFoundError):
-                _build_companion_path(where.index, end).rename(_build_companion_path(broken, end))
+                _build_companion_path(store_layout.index, suffix).rename(
+                    _build_companion_path(broken_path, suffix)
+                )
 
 
 def _remove(path: Path) -> None:
@@ -111,18 +113,18 @@ def _remove(path: Path) -> None:
 
 
 def _remove_companions(path: Path) -> None:
-    for end in _COMPANIONS:
-        _build_companion_path(path, end).unlink(missing_ok=True)
+    for suffix in _COMPANION_SUFFIXES:
+        _build_companion_path(path, suffix).unlink(missing_ok=True)
 
 
-def _build_companion_path(path: Path, end: str) -> Path:
-    return path.with_name(path.name + end)
+def _build_companion_path(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
-_TRIES: Final = 5
+_MAX_ATTEMPTS: Final = 5
 """Attempts at opening an index that vanishes or breaks meanwhile; each attempt rebuilds it."""
 
-_SETTLED: Final = 100_000_000
+_SETTLING_TIME: Final = 100_000_000
 """Nanoseconds since the last write before the log's time is trusted. Another write in the same tick
 of the clock would not show."""
 
@@ -150,25 +152,27 @@ class Index:
     no Python locks: under gevent they belong to the event loop.
     """
 
-    def __init__(self, places: Layout, patience: float, troubles: SurvivedErrors) -> None:
+    def __init__(
+        self, store_layout: Layout, patience: float, survived_errors: SurvivedErrors
+    ) -> None:
         """`patience` is how many seconds to wait for another process's write."""
-        self._layout = places
+        self._layout = store_layout
         self._patience = patience
-        self._survived_errors = troubles
+        self._survived_errors = survived_errors
         self._idle: deque[_PooledConnection] = deque()
         # The parent's connections. They are never closed, since that could drop the parent's locks.
         self._inherited: list[_PooledConnection] = []
         # The original class, since the store runs on real threads; gevent's is for greenlets.
         self._joined: Any = get_unpatched("threading", "local")()
-        self._log = f"{places.index}{_COMPANIONS[0]}"
+        self._log = f"{store_layout.index}{_COMPANION_SUFFIXES[0]}"
 
     def check(self) -> None:
         """Check the whole index for damage, and rebuild it if it is broken; raise StoreError."""
         try:
             with self.connection() as connection:
-                (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-                if found != "ok":
-                    raise _Inconsistent(found)
+                (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                if result != "ok":
+                    raise _Inconsistent(result)
         except BrokenIndex:
             with self.connection():
                 pass  # opening it rebuilds it
@@ -180,8 +184,8 @@ class Index:
         Each statement sees the latest committed state. Within a `transaction` of this thread, it
         sees that transaction's state.
         """
-        if (joined := self._get_joined()) is not None:
-            yield joined
+        if (enclosing := self._get_joined()) is not None:
+            yield enclosing
             return
         with self._lend() as connection:
             yield connection
@@ -196,8 +200,8 @@ class Index:
         Within a transaction of the same thread, the block is a part of that one: errors of SQLite
         leave it as they are, and end the whole.
         """
-        if (joined := self._get_joined()) is not None:
-            yield joined
+        if (enclosing := self._get_joined()) is not None:
+            yield enclosing
             return
         with self._lend() as connection:
             if patience is not None:
@@ -227,8 +231,8 @@ class Index:
 
     def query(self, query: str, *values: Any) -> list[Any]:  # noqa: ANN401 - whatever it takes
         """Return the rows of a query; [] if the index cannot be read."""
-        found: list[Any] = self.call_or_default(lambda: self._query(query, values), [])
-        return found
+        rows: list[Any] = self.call_or_default(lambda: self._query(query, values), [])
+        return rows
 
     def read_state(self) -> tuple[int, ...] | None:
         """Return the state of the index, which any later write changes; wait for nothing.
@@ -241,17 +245,17 @@ class Index:
             log = os.stat(self._log)  # noqa: PTH116 - for each request, and twice as fast
         except OSError:
             return None
-        if time.time_ns() - log.st_mtime_ns < _SETTLED:
+        if time.time_ns() - log.st_mtime_ns < _SETTLING_TIME:
             return None
         return (log.st_ino, log.st_mtime_ns, log.st_size)
 
-    def call_or_default(self, work: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401 - whatever it gives
-        """Return what `work` returns; if it raises StoreError, report that, return `otherwise`."""
+    def call_or_default(self, work: Callable[[], Any], default: Any) -> Any:  # noqa: ANN401 - whatever it gives
+        """Return what `work` returns; if it raises StoreError, report that, return `default`."""
         try:
             return work()
         except StoreError as error:
             self._survived_errors.report(error)
-            return otherwise
+            return default
 
     def close(self) -> None:
         """Close every connection that is not lent."""
@@ -264,8 +268,8 @@ class Index:
 
     def _get_joined(self) -> sqlite3.Connection | None:
         """Return the connection of the transaction that this thread is in; None outside of one."""
-        joined: sqlite3.Connection | None = getattr(self._joined, "connection", None)
-        return joined
+        connection: sqlite3.Connection | None = getattr(self._joined, "connection", None)
+        return connection
 
     @contextmanager
     def _lend(self) -> Iterator[sqlite3.Connection]:
@@ -298,7 +302,7 @@ class Index:
 
     def _open(self) -> _PooledConnection:
         self._layout.prepare()
-        for _ in range(_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             if (link := self._try_open()) is not None:
                 return link
             with self._layout.lock(fcntl.LOCK_EX):
@@ -308,16 +312,16 @@ class Index:
 
     def _try_open(self) -> _PooledConnection | None:
         with self._layout.lock(fcntl.LOCK_SH):
-            file = get_identity(self._layout.index)
-            if file is None:
+            identity = get_identity(self._layout.index)
+            if identity is None:
                 return None
             try:
-                return _PooledConnection(self._connect(), file, os.getpid())
+                return _PooledConnection(self._connect(), identity, os.getpid())
             except sqlite3.DatabaseError as error:
                 if not is_broken(error):
                     raise
-                broken = error
-        self._quarantine(file, broken)
+                failure = error
+        self._quarantine(identity, failure)
         return None
 
     def _connect(self) -> sqlite3.Connection:
@@ -346,14 +350,14 @@ class Index:
             )
             raise build_error(ENOTSUP, reason)
         if version < schema.VERSION:
-            older = f"its schema is {version}"
-            raise _Inconsistent(older)
+            reason_for_rebuild = f"its schema is {version}"
+            raise _Inconsistent(reason_for_rebuild)
 
-    def _quarantine(self, file: tuple[int, int], error: sqlite3.Error) -> None:
+    def _quarantine(self, identity: tuple[int, int], error: sqlite3.Error) -> None:
         self._survived_errors.report(
             BrokenIndex(EILSEQ, f"the index is broken, and made anew: {error}")
         )
-        quarantine(self._layout, file)
+        quarantine(self._layout, identity)
 
 
 class _Inconsistent(sqlite3.DatabaseError):

@@ -108,24 +108,24 @@ class Layout:
         """
         for registry in list_directories(self.content):
             for algorithm in list_directories(self.content / registry):
-                for beginning in list_directories(self.content / registry / algorithm):
-                    yield from self._walk_files(registry, algorithm, beginning)
+                for prefix in list_directories(self.content / registry / algorithm):
+                    yield from self._walk_files(registry, algorithm, prefix)
 
-    def _walk_files(self, registry: str, algorithm: str, beginning: str) -> Iterator[ContentFile]:
-        for entry in _scan(self.content / registry / algorithm / beginning):
+    def _walk_files(self, registry: str, algorithm: str, prefix: str) -> Iterator[ContentFile]:
+        for entry in _scan(self.content / registry / algorithm / prefix):
             try:
                 digest = Digest.parse(f"{algorithm}:{entry.name}")
-                expected = format_location(registry, digest)
-                state = entry.stat(follow_symlinks=False)
+                location = format_location(registry, digest)
+                status = entry.stat(follow_symlinks=False)
             except (DigestInvalid, OSError):  # StoreError is one; `format_location` raises it
                 continue
-            if entry.is_file(follow_symlinks=False) and entry.path.endswith(f"/{expected}"):
+            if entry.is_file(follow_symlinks=False) and entry.path.endswith(f"/{location}"):
                 yield ContentFile(
                     registry=registry,
                     digest=digest,
                     path=Path(entry.path),
-                    size=state.st_size,
-                    mtime_ns=state.st_mtime_ns,
+                    size=status.st_size,
+                    mtime_ns=status.st_mtime_ns,
                 )
 
 
@@ -185,10 +185,10 @@ def get_identity(path: Path) -> tuple[int, int] | None:
     They distinguish the file from a later one of the same name.
     """
     try:
-        state = os.stat(path)  # noqa: PTH116 - for each use of the index, and twice as fast
+        status = os.stat(path)  # noqa: PTH116 - for each use of the index, and twice as fast
     except FileNotFoundError:
         return None
-    return state.st_dev, state.st_ino
+    return status.st_dev, status.st_ino
 
 
 # Staging: a folder for each process, for files that are still being written.
@@ -208,8 +208,8 @@ class _Folder:
 class Staging:
     """The staging folder of this process, and those that dead processes have left."""
 
-    def __init__(self, places: Layout) -> None:
-        self._layout = places
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
         self._folders: list[_Folder] = []
 
     def get_owner(self) -> str:
@@ -258,10 +258,10 @@ class Staging:
             path = self._layout.staging / uuid4().hex
             make_directory(path, PRIVATE_DIRECTORY_MODE)
             descriptor = _try_lock(path)
-            file = get_identity(path)
-            if descriptor is not None and file is not None:
+            identity = get_identity(path)
+            if descriptor is not None and identity is not None:
                 # Two threads may both get here at once; then both folders are in use.
-                self._folders.append(_Folder(path, file, descriptor, os.getpid()))
+                self._folders.append(_Folder(path, identity, descriptor, os.getpid()))
                 return path
 
 
@@ -282,12 +282,12 @@ def _try_lock(path: Path) -> int | None:
 
 # Flags that all processes on a machine see, even when the disk cannot be written.
 
-_LOCK: Final = "hhqqi4x"
+_LOCK_FORMAT: Final = "hhqqi4x"
 """struct flock: type, whence, start, length, process (fcntl(2))."""
 
 _BITS: Final = 62
 
-_ANY: Final = struct.pack(_LOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+_ANY_LOCK: Final = struct.pack(_LOCK_FORMAT, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 """Every byte; packed once, since each request asks for it."""
 
 
@@ -319,24 +319,24 @@ class Flags:
 
     def is_any_set_elsewhere(self) -> bool:
         """Return whether another process shows any flag; this costs one system call."""
-        return self._is_locked_elsewhere(_ANY)
+        return self._is_locked_elsewhere(_ANY_LOCK)
 
     def close(self) -> None:
         """Stop showing all of this process's flags."""
-        opened = self._descriptors.pop(os.getpid(), None)
-        if opened is not None:
-            close(opened)
+        descriptor = self._descriptors.pop(os.getpid(), None)
+        if descriptor is not None:
+            close(descriptor)
 
-    def _is_locked_elsewhere(self, asked: bytes) -> bool:
+    def _is_locked_elsewhere(self, lock: bytes) -> bool:
         with suppress(OSError):
-            found = fcntl.fcntl(self._open_descriptor(), fcntl.F_OFD_GETLK, asked)
-            kind: int = struct.unpack_from("h", found)[0]
+            result = fcntl.fcntl(self._open_descriptor(), fcntl.F_OFD_GETLK, lock)
+            kind: int = struct.unpack_from("h", result)[0]
             return kind != fcntl.F_UNLCK
         return False
 
-    def _lock(self, kind: int, text: str) -> None:
+    def _lock(self, kind: int, name: str) -> None:
         with suppress(OSError):
-            fcntl.fcntl(self._open_descriptor(), fcntl.F_OFD_SETLK, _pack_lock(kind, text))
+            fcntl.fcntl(self._open_descriptor(), fcntl.F_OFD_SETLK, _pack_lock(kind, name))
 
     def _open_descriptor(self) -> int:
         """Return this process's descriptor of the file; raise OSError.
@@ -345,13 +345,13 @@ class Flags:
         same descriptor, since a lock held through another one looks like another process's.
         """
         process = os.getpid()
-        found = self._descriptors.get(process)
-        if found is None:
-            ours = _open(self._path)
-            found = self._descriptors.setdefault(process, ours)
-            if found != ours:
-                close(ours)
-        return found
+        descriptor = self._descriptors.get(process)
+        if descriptor is None:
+            new_descriptor = _open(self._path)
+            descriptor = self._descriptors.setdefault(process, new_descriptor)
+            if descriptor != new_descriptor:
+                close(new_descriptor)
+        return descriptor
 
 
 def _open(path: Path) -> int:
@@ -361,6 +361,6 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _pack_lock(kind: int, text: str) -> bytes:
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-    return struct.pack(_LOCK, kind, os.SEEK_SET, number >> (64 - _BITS), 1, 0)
+def _pack_lock(kind: int, name: str) -> bytes:
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return struct.pack(_LOCK_FORMAT, kind, os.SEEK_SET, number >> (64 - _BITS), 1, 0)

@@ -21,13 +21,13 @@ from app.store.blobs import Entry
 NOBODY: Final = "nobody"
 """The subject of a refused anonymous request: the repository is not public."""
 
-ISSUED: Final = "token of nobody"
+ANONYMOUS_TOKENS_KIND: Final = "token of nobody"
 """The kind of the notes, in the table of tokens, that say that a caller's token is anonymous."""
 
-LIFETIME: Final = 24 * 3600.0
+REFUSAL_LIFETIME: Final = 24 * 3600.0
 """Seconds for which a refusal is recorded. A yes to an older request is ignored."""
 
-LONGEST: Final = 64 * 1024
+MAX_NOTE_LENGTH: Final = 64 * 1024
 """The most characters that a note's value may have. Anything longer is content."""
 
 Subject = tuple[str, str, str]
@@ -61,7 +61,7 @@ class Member:
     is_public: bool
 
 
-PLAIN: Final = Member("", is_public=False)
+PLAIN_BLOB: Final = Member("", is_public=False)
 """A blob, if no anonymous request has been allowed to read it."""
 
 
@@ -176,7 +176,7 @@ class Notes(Protocol):
     def lookup_all(self, kind: str, keys: Sequence[str]) -> dict[str, Note]:
         """Return the notes that exist, by key, as of one moment."""
 
-    def lookup_prefix(self, kind: str, beginning: str) -> dict[str, str]:
+    def lookup_prefix(self, kind: str, prefix: str) -> dict[str, str]:
         """Return the values, fresh or stale, of all keys with a prefix, by key; raise StoreError.
 
         The cost depends only on how many notes match, not on the size of the table.
@@ -193,21 +193,21 @@ class Notes(Protocol):
         """
 
     def add_to_set(
-        self, kind: str, key: str, members: Iterable[str], most: int, seconds: float
+        self, kind: str, key: str, members: Iterable[str], limit: int, seconds: float
     ) -> None:
         """Add members to a set, which is stored as a sorted JSON list.
 
-        The set holds at most `most` + 1 members; with more than `most` it does not change any
+        The set holds at most `limit` + 1 members; with more than `limit` it does not change any
         more. Concurrent additions are not lost.
         """
 
     def delete(self, kind: str, key: str) -> None:
         """Delete a note, if there is one."""
 
-    def keep_latest(self, kind: str, beginning: str, most: int) -> None:
-        """Delete all but the `most` latest notes whose keys have a prefix."""
+    def keep_latest(self, kind: str, prefix: str, limit: int) -> None:
+        """Delete all but the `limit` latest notes whose keys have a prefix."""
 
-    def delete_refused(self, kind: str, beginning: str, subject: Subject) -> None:
+    def delete_refused(self, kind: str, prefix: str, subject: Subject) -> None:
         """Delete the notes whose keys have a prefix, and record a refusal of their subject now.
 
         Call this when the registry has just said that the subject is not there.
@@ -220,13 +220,13 @@ class Flags(Protocol):
     A flag goes when the process that shows it ends. Nothing raises.
     """
 
-    def set_flag(self, text: str) -> None:
+    def set_flag(self, name: str) -> None:
         """Show a flag to the other processes."""
 
-    def clear_flag(self, text: str) -> None:
+    def clear_flag(self, name: str) -> None:
         """Stop showing a flag. Other processes may still show the same one."""
 
-    def is_set_elsewhere(self, text: str) -> bool:
+    def is_set_elsewhere(self, name: str) -> bool:
         """Return whether another process shows a flag."""
 
     def is_any_set_elsewhere(self) -> bool:
@@ -287,14 +287,14 @@ class Ledger(Protocol):
     def find_manifest(self, registry: str, repository: str) -> MemberContent | None:
         """Return any one kept manifest of a repository; None if none is known."""
 
-    def record(self, confirmed: Confirmation) -> Recorded:
+    def record(self, confirmation: Confirmation) -> Recorded:
         """Write all that a confirmation says, each part unless a refusal of it is younger.
 
         A grant replaces the caller's earlier one. A media type replaces the known one; an empty one
         does not. Content that was once shown to an anonymous request stays shown.
         """
 
-    def refuse(self, denied: Denial) -> None:
+    def refuse(self, denial: Denial) -> None:
         """Take away what a denial says, and record the refusal of each part as of now.
 
         If this raises, the rights to be taken away may count until they expire.

@@ -63,10 +63,10 @@ class MemoryAdmin:
         """Return the kept content of a repository, in no particular order."""
         return self._ledger.list_content(registry, repository)
 
-    def read(self, registry: str, digest: Digest, most: int) -> bytes:
+    def read(self, registry: str, digest: Digest, limit: int) -> bytes:
         """Return content without marking it as used; b"" if it is missing or too long."""
         data = self._blobs.peek(registry, digest)
-        return data if len(data) <= most else b""
+        return data if len(data) <= limit else b""
 
     def verify(self) -> Iterator[VerifyResult]:
         """Yield a result for each entry; nothing in memory becomes wrong."""
@@ -76,33 +76,39 @@ class MemoryAdmin:
     def remove_members(self, registry: str, repository: str, digests: list[Digest]) -> int:
         """Forget that a repository holds some content; remove what no other repository holds."""
         with self._ledger.transaction() as state:
-            left = [
+            removed = [
                 digest
                 for digest in digests
                 if state.members.pop((registry, repository, digest), None)
             ]
-            held = {digest for where, _, digest in state.members if where == registry}
-        return sum(self._blobs.delete(registry, digest) for digest in left if digest not in held)
+            still_held = {digest for holder, _, digest in state.members if holder == registry}
+        return sum(
+            self._blobs.delete(registry, digest) for digest in removed if digest not in still_held
+        )
 
     def remove_repository(self, registry: str, repository: str) -> int:
         """Forget a repository, and remove the content that no other repository is known to hold."""
-        where = (registry, repository)
+        repository_key = (registry, repository)
         with self._ledger.transaction() as state:
-            digests = [Digest(digest) for *place, digest in state.members if tuple(place) == where]
-            for caller in [key for key in state.grants if key[:2] == where]:
+            digests = [
+                Digest(digest)
+                for *row_key, digest in state.members
+                if tuple(row_key) == repository_key
+            ]
+            for caller in [key for key in state.grants if key[:2] == repository_key]:
                 del state.grants[caller]
-            state.publics.pop(where, None)
+            state.publics.pop(repository_key, None)
             return self.remove_members(registry, repository, digests)
 
     def remove_older(self, seconds: float) -> int:
         """Remove content stored at least `seconds` ago by the wall clock."""
-        since = time.time() - seconds
-        return self._remove(lambda entry: entry.stored_at <= since)
+        cutoff = time.time() - seconds
+        return self._remove(lambda entry: entry.stored_at <= cutoff)
 
     def remove_unused(self, seconds: float) -> int:
         """Remove content last used at least `seconds` ago by the wall clock."""
-        since = time.time() - seconds
-        return self._remove(lambda entry: entry.used_at <= since)
+        cutoff = time.time() - seconds
+        return self._remove(lambda entry: entry.used_at <= cutoff)
 
     def remove_all(self) -> int:
         """Remove all content, and all records but the refusals."""
@@ -111,6 +117,8 @@ class MemoryAdmin:
                 records.clear()
         return self._remove(lambda _: True)
 
-    def _remove(self, unwanted: Callable[[Entry], bool]) -> int:
-        found = [entry for entry in list(self._blobs.entries.values()) if unwanted(entry)]
-        return sum(self._blobs.delete(entry.registry, entry.digest) for entry in found)
+    def _remove(self, is_unwanted: Callable[[Entry], bool]) -> int:
+        unwanted_entries = [
+            entry for entry in list(self._blobs.entries.values()) if is_unwanted(entry)
+        ]
+        return sum(self._blobs.delete(entry.registry, entry.digest) for entry in unwanted_entries)

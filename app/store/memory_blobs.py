@@ -39,26 +39,26 @@ class MemoryBlobStore:
 
     def stat(self, registry: str, digest: Digest) -> BlobStat | None:
         """Return the description of kept content, or None if it is not kept."""
-        found = self.entries.get((registry, digest))
-        if found is None:
+        entry = self.entries.get((registry, digest))
+        if entry is None:
             return None
-        return BlobStat(size=found.size, media_type=found.media_type, stored_at=found.stored_at)
+        return BlobStat(size=entry.size, media_type=entry.media_type, stored_at=entry.stored_at)
 
     def open(self, registry: str, digest: Digest) -> Content | None:
         """Return kept content and mark it as most recently used; return None if it is not kept."""
         key = (registry, digest)
         with self._lock:
-            found = self.entries.get(key)
-            if found is None:
+            entry = self.entries.get(key)
+            if entry is None:
                 return None
-            self.entries[key] = replace(found, used_at=time.time())
+            self.entries[key] = replace(entry, used_at=time.time())
             self.entries.move_to_end(key)
             data = self._data[key]
         return Content(
             blob=MemoryBlob(data),
-            size=found.size,
-            media_type=found.media_type,
-            stored_at=found.stored_at,
+            size=entry.size,
+            media_type=entry.media_type,
+            stored_at=entry.stored_at,
             location="",
         )
 
@@ -115,12 +115,12 @@ class MemoryBlobStore:
 
     def measure_usage(self) -> dict[str, RegistryUsage]:
         """Return the usage of each registry that has content."""
-        found = dict[str, RegistryUsage]()
+        usages = dict[str, RegistryUsage]()
         with self._lock:
             for (registry, _), entry in self.entries.items():
-                share = found.get(registry, RegistryUsage(0, 0))
-                found[registry] = RegistryUsage(share.entries + 1, share.bytes + entry.size)
-        return found
+                usage = usages.get(registry, RegistryUsage(0, 0))
+                usages[registry] = RegistryUsage(usage.entries + 1, usage.bytes + entry.size)
+        return usages
 
     def count_free_bytes(self) -> int:
         """Return how many bytes there is room for without evicting any."""
@@ -148,9 +148,9 @@ class MemoryBlobStore:
 
     def _put(self, content: ContentInfo, data: bytes) -> None:
         key, now = (content.registry, content.digest), time.time()
-        known = self.entries.get(key)
+        previous = self.entries.get(key)
         # As on the disk, an empty media type does not replace a known one.
-        media_type = content.media_type or (known.media_type if known else "")
+        media_type = content.media_type or (previous.media_type if previous else "")
         self._remove(key)
         number = self._next_id()
         self._data[key] = data

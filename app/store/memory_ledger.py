@@ -15,10 +15,10 @@ from app.oci.reference import Digest
 from app.store.blobs import Entry
 from app.store.errors import build_error
 from app.store.ledger import (
-    ISSUED,
-    LIFETIME,
-    LONGEST,
+    ANONYMOUS_TOKENS_KIND,
+    MAX_NOTE_LENGTH,
     NOBODY,
+    REFUSAL_LIFETIME,
     Access,
     BootClock,
     Clock,
@@ -104,15 +104,15 @@ class MemoryLedger:
     def transaction(self) -> Iterator[_State]:
         """Yield the state to change; if the block raises, undo all changes."""
         with self._lock:
-            before = self.state.copy() if self._depth == 0 else None
+            saved_state = self.state.copy() if self._depth == 0 else None
             self._depth += 1
             try:
                 self.state.version += 1
                 yield self.state
             except BaseException:
-                if before is not None:
-                    before.version = self.state.version  # readers may have seen it
-                    self.state = before
+                if saved_state is not None:
+                    saved_state.version = self.state.version  # readers may have seen it
+                    self.state = saved_state
                 raise
             finally:
                 self._depth -= 1
@@ -124,7 +124,7 @@ class MemoryLedger:
         with self._lock:
             state, now = self.state, self.now()
             grant = state.grants.get((registry, repository, caller))
-            token = self.tokens.lookup(ISSUED, caller)
+            token = self.tokens.lookup(ANONYMOUS_TOKENS_KIND, caller)
             boot, since = state.publics.get((registry, repository), ("", 0.0))
             is_public = boot == self.clock.boot and since <= now
             return Access(
@@ -138,78 +138,85 @@ class MemoryLedger:
     def find_manifest(self, registry: str, repository: str) -> MemberContent | None:
         """Return any one kept manifest of a repository; None if none is known."""
         with self._lock:
-            held = self.list_content(registry, repository)
-            return next((one for one in held if one.media_type), None)
+            members = self.list_content(registry, repository)
+            return next((member for member in members if member.media_type), None)
 
     def list_content(self, registry: str, repository: str) -> list[MemberContent]:
         """Return the kept content of a repository, in no particular order."""
         with self._lock:
             return [
                 MemberContent(Digest(digest), member.media_type, entry.size)
-                for (where, name, digest), member in self.state.members.items()
-                if (where, name) == (registry, repository)
+                for (row_registry, name, digest), member in self.state.members.items()
+                if (row_registry, name) == (registry, repository)
                 and (entry := self._content.get((registry, Digest(digest)))) is not None
             ]
 
-    def record(self, confirmed: Confirmation) -> Recorded:
+    def record(self, confirmation: Confirmation) -> Recorded:
         """Write all that a confirmation says, each part unless a refusal of it is younger."""
-        where = (confirmed.registry, confirmed.repository)
-        asked = confirmed.requested_at
+        repository_key = (confirmation.registry, confirmation.repository)
+        requested_at = confirmation.requested_at
         with self.transaction() as state:
-            digest, member = confirmed.digest, confirmed.member
+            digest, member = confirmation.digest, confirmation.member
             if member is not None and digest is not None:
-                subject = (*where, build_digest_subject(digest))
-                if not self.is_late(subject, asked):
-                    known = state.members.get((*where, digest), Member("", is_public=False))
-                    state.members[*where, digest] = Member(
-                        member.media_type or known.media_type,
-                        is_public=member.is_public or known.is_public,
+                subject = (*repository_key, build_digest_subject(digest))
+                if not self.is_late(subject, requested_at):
+                    previous = state.members.get(
+                        (*repository_key, digest), Member("", is_public=False)
                     )
-            has_grant = confirmed.grant_seconds is not None and not self.is_late(
-                (*where, build_caller_subject(confirmed.caller)), asked
+                    state.members[*repository_key, digest] = Member(
+                        member.media_type or previous.media_type,
+                        is_public=member.is_public or previous.is_public,
+                    )
+            has_grant = confirmation.grant_seconds is not None and not self.is_late(
+                (*repository_key, build_caller_subject(confirmation.caller)), requested_at
             )
-            if has_grant and confirmed.grant_seconds is not None:
+            if has_grant and confirmation.grant_seconds is not None:
                 now = self.now()
-                state.grants[*where, confirmed.caller] = _Span(
-                    self.clock.boot, asked, now, now + confirmed.grant_seconds
+                state.grants[*repository_key, confirmation.caller] = _Span(
+                    self.clock.boot, requested_at, now, now + confirmation.grant_seconds
                 )
-            is_public = confirmed.is_public and not self.is_late((*where, NOBODY), asked)
+            is_public = confirmation.is_public and not self.is_late(
+                (*repository_key, NOBODY), requested_at
+            )
             if is_public:
-                boot, since = state.publics.get(where, ("", asked))
-                is_ours = boot == self.clock.boot and since <= self.now()
-                state.publics[where] = (self.clock.boot, max(asked, since) if is_ours else asked)
+                boot, since = state.publics.get(repository_key, ("", requested_at))
+                is_current = boot == self.clock.boot and since <= self.now()
+                state.publics[repository_key] = (
+                    self.clock.boot,
+                    max(requested_at, since) if is_current else requested_at,
+                )
         return Recorded(has_grant=has_grant, is_public=is_public)
 
-    def refuse(self, denied: Denial) -> None:
+    def refuse(self, denial: Denial) -> None:
         """Take away what a denial says, and record the refusal of each part as of now."""
-        where = (denied.registry, denied.repository)
+        repository_key = (denial.registry, denial.repository)
         with self.transaction() as state:
-            if denied.is_public:
-                state.publics.pop(where, None)
-                self.record_refusal((*where, NOBODY))
-            if denied.caller is not None:
-                state.grants.pop((*where, denied.caller), None)
-                self.record_refusal((*where, build_caller_subject(denied.caller)))
-            if denied.absent is not None:
-                state.members.pop((*where, denied.absent), None)
-                self.record_refusal((*where, build_digest_subject(denied.absent)))
+            if denial.is_public:
+                state.publics.pop(repository_key, None)
+                self.record_refusal((*repository_key, NOBODY))
+            if denial.caller is not None:
+                state.grants.pop((*repository_key, denial.caller), None)
+                self.record_refusal((*repository_key, build_caller_subject(denial.caller)))
+            if denial.absent is not None:
+                state.members.pop((*repository_key, denial.absent), None)
+                self.record_refusal((*repository_key, build_digest_subject(denial.absent)))
 
     def mark_public(self, registry: str, repository: str, digest: Digest) -> None:
         """Record that an anonymous request was allowed to read a member."""
         key = (registry, repository, digest)
         with self.transaction() as state:
-            if (known := state.members.get(key)) is not None:
-                state.members[key] = Member(known.media_type, is_public=True)
+            if (member := state.members.get(key)) is not None:
+                state.members[key] = Member(member.media_type, is_public=True)
 
     def record_refusal(self, subject: Subject) -> None:
         """Record that a registry refused a subject now."""
         self.state.refusals[subject] = (self.clock.boot, self.now())
 
-    def is_late(self, subject: Subject, asked: float) -> bool:
-        """Return whether a request that began at `asked` may be older than a refusal."""
-        boot, at = self.state.refusals.get(subject, ("", 0.0))
-        is_refused = boot == self.clock.boot and at >= asked
-        return is_refused or self.now() - asked >= LIFETIME
+    def is_late(self, subject: Subject, requested_at: float) -> bool:
+        """Return whether a request that began at `requested_at` may be older than a refusal."""
+        boot, refused_at = self.state.refusals.get(subject, ("", 0.0))
+        is_refused = boot == self.clock.boot and refused_at >= requested_at
+        return is_refused or self.now() - requested_at >= REFUSAL_LIFETIME
 
     def compute_left(self, span: _Span | None, now: float) -> float:
         """Return for how many more seconds a value is fresh; 0 without a value."""
@@ -236,52 +243,56 @@ class _MemoryNotes:
     def lookup_all(self, kind: str, keys: Sequence[str]) -> dict[str, Note]:
         """Return the notes that exist, by key."""
         now, boot = self._ledger.now(), self._ledger.clock.boot
-        found = {key: span for key in keys if (span := self._rows.get((kind, key)))}
+        spans = {key: span for key in keys if (span := self._rows.get((kind, key)))}
         return {
             key: Note(
                 span.value,
                 self._ledger.compute_left(span, now),
                 now - span.since if span.boot == boot and span.since <= now else None,
             )
-            for key, span in found.items()
+            for key, span in spans.items()
         }
 
-    def lookup_prefix(self, kind: str, beginning: str) -> dict[str, str]:
+    def lookup_prefix(self, kind: str, prefix: str) -> dict[str, str]:
         """Return the values of all keys with a prefix, by key."""
         return {
             key: span.value
-            for (of, key), span in list(self._rows.items())
-            if of == kind and key.startswith(beginning)
+            for (row_kind, key), span in list(self._rows.items())
+            if row_kind == kind and key.startswith(prefix)
         }
 
     def record(
         self, kind: str, key: str, value: str, seconds: float, answer: Evidence | None = None
     ) -> None:
         """Remember a value for `seconds`, unless a later answer or refusal is known."""
-        if len(value) > LONGEST:
+        if len(value) > MAX_NOTE_LENGTH:
             raise build_error(EFBIG, f"a {kind} of {len(value)} characters is too long for a note")
         with self._ledger.transaction():
             now = self._ledger.now()
-            asked = now if answer is None else answer.requested_at
-            known = self._rows.get((kind, key))
+            requested_at = now if answer is None else answer.requested_at
+            previous = self._rows.get((kind, key))
             if answer is not None and (
-                (known is not None and known.boot == self._boot and known.asked > asked)
-                or self._ledger.is_late(answer.subject, asked)
+                (
+                    previous is not None
+                    and previous.boot == self._boot
+                    and previous.asked > requested_at
+                )
+                or self._ledger.is_late(answer.subject, requested_at)
             ):
                 return
-            self._put((kind, key), _Span(self._boot, asked, now, now + seconds, value))
+            self._put((kind, key), _Span(self._boot, requested_at, now, now + seconds, value))
 
     def add_to_set(
-        self, kind: str, key: str, members: Iterable[str], most: int, seconds: float
+        self, kind: str, key: str, members: Iterable[str], limit: int, seconds: float
     ) -> None:
-        """Add members to a set, unless it has more than `most` already."""
+        """Add members to a set, unless it has more than `limit` already."""
         with self._ledger.transaction():
             row = self._rows.get((kind, key))
-            known: set[str] = set(json.loads(row.value)) if row else set()
-            if len(known) > most:
+            existing: set[str] = set(json.loads(row.value)) if row else set()
+            if len(existing) > limit:
                 return
             now = self._ledger.now()
-            value = json.dumps(sorted(known | set(members))[: most + 1])
+            value = json.dumps(sorted(existing | set(members))[: limit + 1])
             self._put((kind, key), _Span(self._boot, now, now, now + seconds, value))
 
     def delete(self, kind: str, key: str) -> None:
@@ -289,17 +300,17 @@ class _MemoryNotes:
         with self._ledger.transaction():
             self._rows.pop((kind, key), None)
 
-    def keep_latest(self, kind: str, beginning: str, most: int) -> None:
-        """Delete all but the `most` latest notes whose keys have a prefix."""
+    def keep_latest(self, kind: str, prefix: str, limit: int) -> None:
+        """Delete all but the `limit` latest notes whose keys have a prefix."""
         with self._ledger.transaction():
-            keys = list(self.lookup_prefix(kind, beginning))
-            for key in keys[: max(len(keys) - most, 0)]:
+            keys = list(self.lookup_prefix(kind, prefix))
+            for key in keys[: max(len(keys) - limit, 0)]:
                 self._rows.pop((kind, key))
 
-    def delete_refused(self, kind: str, beginning: str, subject: Subject) -> None:
+    def delete_refused(self, kind: str, prefix: str, subject: Subject) -> None:
         """Delete the notes whose keys have a prefix, and record a refusal of their subject."""
         with self._ledger.transaction():
-            self.keep_latest(kind, beginning, 0)
+            self.keep_latest(kind, prefix, 0)
             self._ledger.record_refusal(subject)
 
     @property
@@ -311,23 +322,25 @@ class _MemoryNotes:
         rows.pop(key, None)  # so that the latest comes last
         if self._table == "tokens":
             now = self._ledger.now()
-            for one in [one for one, old in rows.items() if old.until <= now]:
-                rows.pop(one)
+            for expired_key in [
+                expired_key for expired_key, old_span in rows.items() if old_span.until <= now
+            ]:
+                rows.pop(expired_key)
         rows[key] = span
 
 
 class _NoFlags:
     """Flags that nobody sees: there is no other process."""
 
-    def set_flag(self, text: str) -> None:
+    def set_flag(self, name: str) -> None:
         """Show it to nobody."""
 
-    def clear_flag(self, text: str) -> None:
+    def clear_flag(self, name: str) -> None:
         """Show it to nobody."""
 
-    def is_set_elsewhere(self, text: str) -> bool:
-        """Return False: nobody has a `text` to show."""
-        del text
+    def is_set_elsewhere(self, name: str) -> bool:
+        """Return False: nobody has a `name` to show."""
+        del name
         return False
 
     def is_any_set_elsewhere(self) -> bool:

@@ -8,7 +8,7 @@ APPLICATION: Final = 0x446F6378
 VERSION: Final = 5
 """An index with a newer schema is refused; one with an older schema is rebuilt from the content."""
 
-MOST: Final = {
+MAX_ROWS: Final = {
     "members": 1_000_000,
     "grants": 200_000,
     "publics": 100_000,
@@ -24,7 +24,7 @@ Tags, tokens and lists are notes too. They have tables of their own, so that the
 their own kind: clients choose how many there are of each, and lists are large.
 """
 
-MOST_BYTES: Final = {
+MAX_BYTES: Final = {
     "notes": 8 << 20,
     "tags": 32 << 20,
     "tokens": 32 << 20,
@@ -122,7 +122,7 @@ CREATE TABLE sizes(
 ) WITHOUT ROWID;
 """
 
-_REMEMBERED: Final = """
+_NOTES_TABLE: Final = """
 CREATE TABLE {table}(
     kind TEXT NOT NULL,
     key TEXT NOT NULL,
@@ -145,7 +145,7 @@ CREATE TRIGGER {table}_shrink AFTER DELETE ON {table} BEGIN
 END;
 """
 
-_BOUND: Final = """
+_ROW_LIMIT: Final = """
 INSERT INTO counts VALUES ('{table}', 0, {most});
 CREATE TRIGGER {table}_come AFTER INSERT ON {table} BEGIN
     UPDATE counts SET present = present + 1 WHERE name = '{table}';
@@ -162,7 +162,7 @@ END;
 SCHEMA: Final = "".join(
     (
         _TABLES,
-        *(_REMEMBERED.format(table=table, most_bytes=most) for table, most in MOST_BYTES.items()),
-        *(_BOUND.format(table=table, most=most) for table, most in MOST.items()),
+        *(_NOTES_TABLE.format(table=table, most_bytes=most) for table, most in MAX_BYTES.items()),
+        *(_ROW_LIMIT.format(table=table, most=most) for table, most in MAX_ROWS.items()),
     )
 )

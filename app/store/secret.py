@@ -13,7 +13,7 @@ from app.store.layout import PRIVATE_FILE_MODE, close, open_descriptor
 
 _NAME: Final = "secret"
 _BYTES: Final = 32
-_OTHERS: Final = 0o007
+_MODE_OF_OTHERS: Final = 0o007
 
 
 def load_secret(directory: Path) -> bytes:
@@ -42,7 +42,7 @@ def load_token_key(directory: Path) -> bytes:
     key, path = load_secret(directory), directory / _NAME
     with translate_errors(f"read {path}"):
         mode = stat.S_IMODE(path.lstat().st_mode)
-    if mode & _OTHERS:
+    if mode & _MODE_OF_OTHERS:
         message = (
             f"{path} has the mode {mode:04o}, so others may know the key that signs tokens: "
             "remove it, and a new one is made"
@@ -59,17 +59,17 @@ def _read_key(path: Path) -> bytes:
 
 def _create_key(path: Path) -> None:
     """Create the key file atomically; if another process is first, its key stays."""
-    beside = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary_path = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(
-        beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE_MODE
+        temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE_MODE
     )
     try:
         os.write(descriptor, secrets.token_bytes(_BYTES))
         os.fsync(descriptor)
         try:
-            os.link(beside, path)
+            os.link(temporary_path, path)
         except FileExistsError:
             return
     finally:
         close(descriptor)
-        beside.unlink(missing_ok=True)
+        temporary_path.unlink(missing_ok=True)

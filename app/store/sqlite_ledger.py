@@ -14,7 +14,7 @@ from app.store import entries, sqlite_notes
 from app.store.index import Index
 from app.store.layout import Flags
 from app.store.ledger import (
-    ISSUED,
+    ANONYMOUS_TOKENS_KIND,
     NOBODY,
     Access,
     Clock,
@@ -28,7 +28,7 @@ from app.store.ledger import (
 )
 from app.store.sqlite_notes import SqliteNotes
 
-_SWEPT: Final = 8
+_SWEEP_LIMIT: Final = 8
 """Expired grants that each new one removes, so that they do not accumulate."""
 
 _LOOKUP: Final = (
@@ -39,7 +39,7 @@ _LOOKUP: Final = (
     "LEFT JOIN publics ON publics.registry = ?1 AND publics.repository = ?2 "
     "LEFT JOIN members ON members.registry = ?1 AND members.digest = ?4 "
     "AND members.repository = ?2 "
-    f"LEFT JOIN tokens ON tokens.kind = '{ISSUED}' AND tokens.key = ?3 "
+    f"LEFT JOIN tokens ON tokens.kind = '{ANONYMOUS_TOKENS_KIND}' AND tokens.key = ?3 "
     "LEFT JOIN entries ON entries.registry = ?1 AND entries.digest = ?4"
 )
 """One row, whatever is missing: each table has at most one that matches."""
@@ -117,42 +117,42 @@ class SqliteLedger:
         row = self._index.query_first(_FIND_MANIFEST, registry, repository)
         return None if row is None else MemberContent(Digest(row[0]), row[1], row[2])
 
-    def record(self, confirmed: Confirmation) -> Recorded:
+    def record(self, confirmation: Confirmation) -> Recorded:
         """Write all that a confirmation says, each part unless a refusal of it is younger."""
         with self._index.transaction() as connection:
-            if confirmed.member is not None and confirmed.digest is not None:
-                self._put_member(connection, confirmed, confirmed.digest, confirmed.member)
+            if confirmation.member is not None and confirmation.digest is not None:
+                self._put_member(connection, confirmation, confirmation.digest, confirmation.member)
             return Recorded(
-                has_grant=confirmed.grant_seconds is not None
-                and self._put_grant(connection, confirmed, confirmed.grant_seconds),
-                is_public=confirmed.is_public and self._put_public(connection, confirmed),
+                has_grant=confirmation.grant_seconds is not None
+                and self._put_grant(connection, confirmation, confirmation.grant_seconds),
+                is_public=confirmation.is_public and self._put_public(connection, confirmation),
             )
 
-    def refuse(self, denied: Denial) -> None:
+    def refuse(self, denial: Denial) -> None:
         """Take away what a denial says, and record the refusal of each part as of now."""
-        registry, repository = denied.registry, denied.repository
+        registry, repository = denial.registry, denial.repository
         with self._index.transaction() as connection:
-            if denied.is_public:
+            if denial.is_public:
                 connection.execute(
                     "DELETE FROM publics WHERE registry = ? AND repository = ?",
                     (registry, repository),
                 )
                 sqlite_notes.record_refusal(connection, self._clock, (registry, repository, NOBODY))
-            if denied.caller is not None:
+            if denial.caller is not None:
                 connection.execute(
                     "DELETE FROM grants WHERE registry = ? AND repository = ? AND caller = ?",
-                    (registry, repository, denied.caller),
+                    (registry, repository, denial.caller),
                 )
-                subject = build_caller_subject(denied.caller)
+                subject = build_caller_subject(denial.caller)
                 sqlite_notes.record_refusal(
                     connection, self._clock, (registry, repository, subject)
                 )
-            if denied.absent is not None:
+            if denial.absent is not None:
                 connection.execute(
                     "DELETE FROM members WHERE registry = ? AND digest = ? AND repository = ?",
-                    (registry, denied.absent, repository),
+                    (registry, denial.absent, repository),
                 )
-                subject = build_digest_subject(denied.absent)
+                subject = build_digest_subject(denial.absent)
                 sqlite_notes.record_refusal(
                     connection, self._clock, (registry, repository, subject)
                 )
@@ -166,58 +166,67 @@ class SqliteLedger:
             )
 
     def _put_grant(
-        self, connection: sqlite3.Connection, confirmed: Confirmation, seconds: float
+        self, connection: sqlite3.Connection, confirmation: Confirmation, seconds: float
     ) -> bool:
-        where = (confirmed.registry, confirmed.repository)
-        subject = (*where, build_caller_subject(confirmed.caller))
-        if sqlite_notes.is_late(connection, self._clock, subject, confirmed.requested_at):
+        repository_key = (confirmation.registry, confirmation.repository)
+        subject = (*repository_key, build_caller_subject(confirmation.caller))
+        if sqlite_notes.is_late(connection, self._clock, subject, confirmation.requested_at):
             return False
         now = self._clock.now()
         connection.execute(
             "DELETE FROM grants WHERE registry = ? AND repository = ? AND caller = ? "
             "OR rowid IN (SELECT rowid FROM grants WHERE until <= ? ORDER BY until LIMIT ?)",
-            (*where, confirmed.caller, now, _SWEPT),
+            (*repository_key, confirmation.caller, now, _SWEEP_LIMIT),
         )
         connection.execute(
             "INSERT INTO grants(registry, repository, caller, boot, since, until) "
             "VALUES (?, ?, ?, ?, ?, ?)",
-            (*where, confirmed.caller, self._clock.boot, now, now + seconds),
+            (*repository_key, confirmation.caller, self._clock.boot, now, now + seconds),
         )
         return True
 
-    def _put_public(self, connection: sqlite3.Connection, confirmed: Confirmation) -> bool:
-        where, asked = (confirmed.registry, confirmed.repository), confirmed.requested_at
-        if sqlite_notes.is_late(connection, self._clock, (*where, NOBODY), asked):
+    def _put_public(self, connection: sqlite3.Connection, confirmation: Confirmation) -> bool:
+        repository_key, requested_at = (
+            (confirmation.registry, confirmation.repository),
+            confirmation.requested_at,
+        )
+        if sqlite_notes.is_late(connection, self._clock, (*repository_key, NOBODY), requested_at):
             return False
         (since,) = connection.execute(
             "SELECT max(since) FROM publics "
             "WHERE registry = ? AND repository = ? AND boot = ? AND since <= ?",
-            (*where, self._clock.boot, self._clock.now()),
+            (*repository_key, self._clock.boot, self._clock.now()),
         ).fetchone()
-        connection.execute("DELETE FROM publics WHERE registry = ? AND repository = ?", where)
+        connection.execute(
+            "DELETE FROM publics WHERE registry = ? AND repository = ?", repository_key
+        )
         connection.execute(
             "INSERT INTO publics(registry, repository, boot, since) VALUES (?, ?, ?, ?)",
-            (*where, self._clock.boot, asked if since is None else max(asked, since)),
+            (
+                *repository_key,
+                self._clock.boot,
+                requested_at if since is None else max(requested_at, since),
+            ),
         )
         return True
 
     def _put_member(
         self,
         connection: sqlite3.Connection,
-        confirmed: Confirmation,
+        confirmation: Confirmation,
         digest: Digest,
         member: Member,
     ) -> None:
-        where = (confirmed.registry, confirmed.repository)
-        subject = (*where, build_digest_subject(digest))
-        if sqlite_notes.is_late(connection, self._clock, subject, confirmed.requested_at):
+        repository_key = (confirmation.registry, confirmation.repository)
+        subject = (*repository_key, build_digest_subject(digest))
+        if sqlite_notes.is_late(connection, self._clock, subject, confirmation.requested_at):
             return
         connection.execute(
             "INSERT INTO members(registry, repository, digest, media_type, shown) "
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT(registry, digest, repository) DO UPDATE "
             "SET media_type = coalesce(nullif(excluded.media_type, ''), media_type), "
             "shown = max(shown, excluded.shown)",
-            (*where, digest, member.media_type, member.is_public),
+            (*repository_key, digest, member.media_type, member.is_public),
         )
 
     def _compute_left(self, boot: Any, since: Any, until: Any) -> float:  # noqa: ANN401 - columns
@@ -225,8 +234,8 @@ class SqliteLedger:
         if boot is None:
             return 0.0
         now = self._clock.now()
-        is_ours = boot == self._clock.boot and since <= now
-        return max(float(until) - now, 0.0) if is_ours else 0.0
+        is_current = boot == self._clock.boot and since <= now
+        return max(float(until) - now, 0.0) if is_current else 0.0
 
     def _compute_age(self, boot: Any, since: Any) -> float | None:  # noqa: ANN401 - columns
         """Return the seconds since `since`; None if there is no row, or it is of another boot."""

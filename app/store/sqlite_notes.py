@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from app.store.errors import build_error
 from app.store.index import Index
-from app.store.ledger import LIFETIME, LONGEST, Clock, Evidence, Note, Subject
+from app.store.ledger import MAX_NOTE_LENGTH, REFUSAL_LIFETIME, Clock, Evidence, Note, Subject
 
 # Refusals: when a registry last said no, so that no older yes is written after it.
 #
@@ -21,7 +21,7 @@ from app.store.ledger import LIFETIME, LONGEST, Clock, Evidence, Note, Subject
 # Every refusal is therefore recorded, even one that deletes nothing. The transaction that writes a
 # yes compares the moment at which its request began with the last refusal.
 
-_SWEPT: Final = 8
+_SWEEP_LIMIT: Final = 8
 """Old rows that each refusal removes, so that they do not accumulate."""
 
 
@@ -35,7 +35,7 @@ def record_refusal(connection: sqlite3.Connection, clock: Clock, subject: Subjec
         "DELETE FROM refusals WHERE (registry = ? AND repository = ? AND subject = ?) "
         "OR rowid IN (SELECT rowid FROM "
         "(SELECT rowid, boot, at FROM refusals ORDER BY rowid LIMIT ?) WHERE boot != ? OR at <= ?)",
-        (*subject, _SWEPT, boot, now - LIFETIME),
+        (*subject, _SWEEP_LIMIT, boot, now - REFUSAL_LIFETIME),
     )
     connection.execute(
         "INSERT INTO refusals(registry, repository, subject, boot, at) VALUES (?, ?, ?, ?, ?)",
@@ -43,14 +43,17 @@ def record_refusal(connection: sqlite3.Connection, clock: Clock, subject: Subjec
     )
 
 
-def is_late(connection: sqlite3.Connection, clock: Clock, subject: Subject, asked: float) -> bool:
-    """Return whether a request that began at `asked` is, or may be, older than a refusal.
+def is_late(
+    connection: sqlite3.Connection, clock: Clock, subject: Subject, requested_at: float
+) -> bool:
+    """Return whether a request that began at `requested_at` is, or may be, older than a refusal.
 
-    `asked` is a moment of `clock`. This runs within the caller's transaction; raise sqlite3.Error.
+    `requested_at` is a moment of `clock`. This runs within the caller's transaction; raise
+    sqlite3.Error.
     """
-    if clock.now() - asked >= LIFETIME:
+    if clock.now() - requested_at >= REFUSAL_LIFETIME:
         return True
-    (last,) = connection.execute(
+    (refused_at,) = connection.execute(
         "SELECT max(at) FROM ("
         "SELECT at FROM refusals "
         "WHERE registry = ?1 AND repository = ?2 AND subject = ?3 AND boot = ?4 "
@@ -59,18 +62,18 @@ def is_late(connection: sqlite3.Connection, clock: Clock, subject: Subject, aske
         "WHERE boot = ?4 AND (SELECT present >= most FROM counts WHERE name = 'refusals'))",
         (*subject, clock.boot),
     ).fetchone()
-    return last is not None and last >= asked
+    return refused_at is not None and refused_at >= requested_at
 
 
 # Notes.
 
-_EXPIRE: Final = frozenset({"tokens"})
+_EXPIRING_TABLES: Final = frozenset({"tokens"})
 """Tables whose stale notes are of no use."""
 
-_AT_ONCE: Final = 16
+_DELETE_BATCH: Final = 16
 """Rows deleted by one statement, so that adding a note is not slow when many have expired."""
 
-_LAST: Final = chr(0x10FFFF)
+_LAST_CHARACTER: Final = chr(0x10FFFF)
 """Sorts after every character in a key, and occurs in no key: U+10FFFF is a noncharacter."""
 
 
@@ -93,21 +96,21 @@ class SqliteNotes:
         the earlier value answers a later question, or if the registry has said since `requested_at`
         that the subject is not there.
         """
-        if len(value) > LONGEST:
+        if len(value) > MAX_NOTE_LENGTH:
             raise build_error(EFBIG, f"a {kind} of {len(value)} characters is too long for a note")
         boot, now = self._clock.boot, self._clock.now()
-        asked = now if answer is None else answer.requested_at
+        requested_at = now if answer is None else answer.requested_at
         with self._index.transaction() as connection:
             if answer is not None and self._is_late(connection, (kind, key), answer):
                 return
-            self._put(connection, (kind, key, value, boot, asked, now, now + seconds))
+            self._put(connection, (kind, key, value, boot, requested_at, now, now + seconds))
 
     def add_to_set(
-        self, kind: str, key: str, members: Iterable[str], most: int, seconds: float
+        self, kind: str, key: str, members: Iterable[str], limit: int, seconds: float
     ) -> None:
         """Add members to a set, which is stored as a sorted JSON list; raise StoreError.
 
-        The set holds at most `most` + 1 members; with more than `most` it does not change any
+        The set holds at most `limit` + 1 members; with more than `limit` it does not change any
         more. Concurrent additions by other processes are not lost.
         """
         with self._index.transaction() as connection:
@@ -115,10 +118,10 @@ class SqliteNotes:
                 f"SELECT value FROM {self._table} WHERE kind = ? AND key = ?",  # noqa: S608 - a name
                 (kind, key),
             ).fetchone()
-            known: set[str] = set(json.loads(row[0])) if row else set()
-            if len(known) > most:
+            existing: set[str] = set(json.loads(row[0])) if row else set()
+            if len(existing) > limit:
                 return
-            value = json.dumps(sorted(known | set(members))[: most + 1])
+            value = json.dumps(sorted(existing | set(members))[: limit + 1])
             boot, now = self._clock.boot, self._clock.now()
             self._put(connection, (kind, key, value, boot, now, now, now + seconds))
 
@@ -127,7 +130,7 @@ class SqliteNotes:
 
         In a table whose stale notes are of use, do nothing.
         """
-        if self._table in _EXPIRE:
+        if self._table in _EXPIRING_TABLES:
             with self._index.transaction() as connection:
                 connection.execute(
                     f"DELETE FROM {self._table} WHERE boot != ? OR until <= ?",  # noqa: S608 - a name
@@ -152,7 +155,7 @@ class SqliteNotes:
         with self._index.transaction() as connection:
             self._delete(connection, kind, key)
 
-    def lookup_prefix(self, kind: str, beginning: str) -> dict[str, str]:
+    def lookup_prefix(self, kind: str, prefix: str) -> dict[str, str]:
         """Return the values, fresh or stale, of all keys with a prefix, by key; raise StoreError.
 
         The cost depends only on how many notes match, not on the size of the table.
@@ -161,20 +164,20 @@ class SqliteNotes:
             rows = connection.execute(
                 f"SELECT key, value FROM {self._table} "  # noqa: S608 - two names
                 "WHERE kind = ? AND key >= ? AND key < ?",
-                (kind, beginning, beginning + _LAST),
+                (kind, prefix, prefix + _LAST_CHARACTER),
             ).fetchall()
         return dict(rows)
 
-    def keep_latest(self, kind: str, beginning: str, most: int) -> None:
-        """Delete all but the `most` latest notes whose keys have a prefix; raise StoreError."""
+    def keep_latest(self, kind: str, prefix: str, limit: int) -> None:
+        """Delete all but the `limit` latest notes whose keys have a prefix; raise StoreError."""
         with self._index.transaction() as connection:
             connection.execute(
                 f"DELETE FROM {self._table} WHERE rowid IN (SELECT rowid FROM {self._table} "  # noqa: S608 - two names
                 "WHERE kind = ? AND key >= ? AND key < ? ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
-                (kind, beginning, beginning + _LAST, most),
+                (kind, prefix, prefix + _LAST_CHARACTER, limit),
             )
 
-    def delete_refused(self, kind: str, beginning: str, subject: Subject) -> None:
+    def delete_refused(self, kind: str, prefix: str, subject: Subject) -> None:
         """Delete the notes whose keys have a prefix, and record a refusal of their subject now.
 
         Call this when the registry has just said that the subject is not there. Raise StoreError.
@@ -182,7 +185,7 @@ class SqliteNotes:
         with self._index.transaction() as connection:
             connection.execute(
                 f"DELETE FROM {self._table} WHERE kind = ? AND key >= ? AND key < ?",  # noqa: S608 - two names
-                (kind, beginning, beginning + _LAST),
+                (kind, prefix, prefix + _LAST_CHARACTER),
             )
             record_refusal(connection, self._clock, subject)
 
@@ -195,11 +198,11 @@ class SqliteNotes:
     def _is_late(
         self, connection: sqlite3.Connection, key: tuple[str, str], answer: Evidence
     ) -> bool:
-        (last,) = connection.execute(
+        (last_requested_at,) = connection.execute(
             f"SELECT max(asked) FROM {self._table} WHERE kind = ? AND key = ? AND boot = ?",  # noqa: S608 - two names
             (*key, self._clock.boot),
         ).fetchone()
-        if last is not None and last > answer.requested_at:
+        if last_requested_at is not None and last_requested_at > answer.requested_at:
             return True
         return is_late(connection, self._clock, answer.subject, answer.requested_at)
 
@@ -217,17 +220,17 @@ class SqliteNotes:
         self._make_room(connection)
 
     def _make_room(self, connection: sqlite3.Connection) -> None:
-        if self._table in _EXPIRE:
+        if self._table in _EXPIRING_TABLES:
             connection.execute(
                 f"DELETE FROM {self._table} WHERE rowid IN (SELECT rowid FROM {self._table} "  # noqa: S608 - a name
                 "WHERE until <= ? ORDER BY until LIMIT ?)",
-                (self._clock.now(), _AT_ONCE),
+                (self._clock.now(), _DELETE_BATCH),
             )
-        oldest = (
+        statement = (
             f"DELETE FROM {self._table} WHERE rowid IN (SELECT rowid FROM {self._table} "  # noqa: S608 - a name
             "ORDER BY rowid LIMIT ?) AND (SELECT bytes > most FROM sizes WHERE name = ?)"
         )
-        while connection.execute(oldest, (_AT_ONCE, self._table)).rowcount > 0:
+        while connection.execute(statement, (_DELETE_BATCH, self._table)).rowcount > 0:
             pass
 
     def _delete(self, connection: sqlite3.Connection, kind: str, key: str) -> None:

@@ -48,10 +48,10 @@ class Admin(Protocol):
     def list_content(self, registry: str, repository: str) -> list[MemberContent]:
         """Return the kept content of a repository, in no particular order."""
 
-    def read(self, registry: str, digest: Digest, most: int) -> bytes:
+    def read(self, registry: str, digest: Digest, limit: int) -> bytes:
         """Return content without marking it as used.
 
-        Return b"" if it is missing, cannot be read, or has more than `most` bytes.
+        Return b"" if it is missing, cannot be read, or has more than `limit` bytes.
         """
 
     def verify(self) -> Iterator[VerifyResult]:

@@ -31,11 +31,11 @@ from app.store.storage import Storage
 _PATIENCE: Final = 10.0
 """Seconds to wait for other processes' writes."""
 
-_SMALL: Final = 1 << 20
+_SMALL_LAYER: Final = 1 << 20
 """Bytes of a small layer. A cache without room for one keeps next to nothing."""
-_PROBE: Final = 4096
+_PROBE_SIZE: Final = 4096
 """Bytes that a probe writes."""
-_BRIEF: Final = 1.0
+_PROBE_PATIENCE: Final = 1.0
 """Seconds that a probe waits for other processes' writes."""
 
 
@@ -65,28 +65,28 @@ class Store:
         limits: SizeLimits | None = None,
         clock: Clock | None = None,
         patience: float = _PATIENCE,
-        beside: Callable[[], int] = int,
+        count_reserved: Callable[[], int] = int,
     ) -> None:
         """Open or create the directory; raise StoreError if it cannot be used.
 
-        `patience` is how many seconds to wait for other processes' writes. `beside` returns the
-        bytes of unfinished downloads, which count towards `limits` but are not content yet.
+        `patience` is how many seconds to wait for other processes' writes. `count_reserved` returns
+        the bytes of unfinished downloads, which count towards `limits` but are not content yet.
         """
         self.directory, self.clock = directory, clock or BootClock()
         clock = self.clock
-        places, self.survived_errors = Layout(directory), SurvivedErrors()
-        self._index = Index(places, patience, self.survived_errors)
-        self._staging = Staging(places)
+        layout, self.survived_errors = Layout(directory), SurvivedErrors()
+        self._index = Index(layout, patience, self.survived_errors)
+        self._staging = Staging(layout)
         self.limits = limits or SizeLimits()
-        self._evictor = Evictor(places, self._index, self._staging, self.limits, beside)
-        self._reader = ContentReader(places, self._index, self._evictor)
+        self._evictor = Evictor(layout, self._index, self._staging, self.limits, count_reserved)
+        self._reader = ContentReader(layout, self._index, self._evictor)
         self._committer = Committer(
-            places, self._index, self._staging, self._evictor, self.survived_errors
+            layout, self._index, self._staging, self._evictor, self.survived_errors
         )
-        self.ledger = SqliteLedger(self._index, clock, Flags(places.flags))
-        self.admin = DirectoryAdmin(places, self._index, self._staging, self._evictor)
+        self.ledger = SqliteLedger(self._index, clock, Flags(layout.flags))
+        self.admin = DirectoryAdmin(layout, self._index, self._staging, self._evictor)
         with translate_errors(f"open {directory}"):
-            places.prepare()
+            layout.prepare()
             self._index.check()
             self._staging.get_owner()
         self._clean_up()
@@ -162,17 +162,17 @@ class Store:
             # why.
             if os.statvfs(self.directory).f_flag & os.ST_RDONLY:
                 raise build_error(EROFS, "the directory cannot be written")
-            self._evictor.check_room(_SMALL)
+            self._evictor.check_room(_SMALL_LAYER)
             # If the cache itself has filled the disk, eviction makes room.
-            if self.count_free_bytes() >= _SMALL:
+            if self.count_free_bytes() >= _SMALL_LAYER:
                 self._write_probe()
-            with self._index.transaction(patience=_BRIEF):
+            with self._index.transaction(patience=_PROBE_PATIENCE):
                 pass
 
     def _write_probe(self) -> None:
         path = self._staging.build_path()
         try:
-            path.write_bytes(bytes(_PROBE))
+            path.write_bytes(bytes(_PROBE_SIZE))
             with open_descriptor(path, os.O_RDONLY) as descriptor:
                 os.fsync(descriptor)  # some broken disks fail only here
         finally:
@@ -186,15 +186,15 @@ class Store:
         """
         fault = fault_of(error)
         with suppress(StoreError):
-            if fault is Fault.IO and self.count_free_bytes() < _PROBE:
+            if fault is Fault.IO and self.count_free_bytes() < _PROBE_SIZE:
                 return Fault.NO_SPACE
         return fault
 
     def count_free_bytes(self) -> int:
         """Return the bytes of the disk that this user may still fill; raise StoreError."""
         with translate_errors("look"):
-            state = os.statvfs(self.directory)
-        return state.f_bavail * state.f_frsize
+            status = os.statvfs(self.directory)
+        return status.f_bavail * status.f_frsize
 
     def close(self) -> None:
         """Close everything except connections that a thread is using at that moment."""
@@ -223,7 +223,7 @@ def open_directory(
     of the unfinished downloads below the directory that it is given.
     """
     spools = directory / "spools"
-    store = Store(directory, limits, clock, beside=lambda: measure_spools(spools))
+    store = Store(directory, limits, clock, count_reserved=lambda: measure_spools(spools))
     secret = load_secret(directory)
     return Storage(
         blobs=store,

@@ -73,12 +73,12 @@ class Upstream:
         self,
         registry: Registry,
         session: Session,
-        neighbours: KnownRegistries,
+        known_registries: KnownRegistries,
         reliability: Reliability,
     ) -> None:
         self.session = session
         self._registry = registry
-        self._redirects = Redirects(session, registry, neighbours)
+        self._redirects = Redirects(session, registry, known_registries)
         self._retrier = Retrier(reliability.retry_budget, observer=session.observer)
         self._quick_retrier = Retrier.for_quick_requests(reliability.retry_budget, session.observer)
         self._reliability = reliability
@@ -129,11 +129,11 @@ class Upstream:
         if scheme == "bearer":
             with suppress(RedirectsToRegistry):
                 return self._request(_PING, request)
-        known = self._pings.get(Call.for_request(request))
-        if scheme == "basic" and (known.asks_for_basic or known.bearer is None):
+        ping = self._pings.get(Call.for_request(request))
+        if scheme == "basic" and (ping.asks_for_basic or ping.bearer is None):
             return self._request(_PING, request)
-        reply = build_reply(known.status, known.headers, known.content)
-        return replace(reply, challenges=known.challenges)
+        reply = build_reply(ping.status, ping.headers, ping.content)
+        return replace(reply, challenges=ping.challenges)
 
     def reach(self) -> None:
         """Return None if the registry gives any answer; raise RegistryError if it gives none.
@@ -156,34 +156,34 @@ class Upstream:
                 self._seen_anonymous_tokens.record(content)
                 reply = replace(reply, body=content)
             return reply
-        basic = (
+        authorization = (
             placeholders.get_basic_authorization(request)
             if self._pings.get(call).asks_for_basic
             else ""
         )
-        if not basic:
+        if not authorization:
             return placeholders.build_token_reply(tokens.PLACEHOLDER)
-        login = Request(
+        login_request = Request(
             method="GET",
-            headers=[("Authorization", basic)],
+            headers=[("Authorization", authorization)],
             client=request.client,
             has_fallback=request.has_fallback,
             deadline=request.deadline,
         )
-        checked = self._request(_PING, login)
-        if checked.is_error:
-            return replace(checked, challenges=())
-        checked.close()
-        return placeholders.build_token_reply(tokens.build_basic_token(basic))
+        login_reply = self._request(_PING, login_request)
+        if login_reply.is_error:
+            return replace(login_reply, challenges=())
+        login_reply.close()
+        return placeholders.build_token_reply(tokens.build_basic_token(authorization))
 
     def _exchange_token(self, service: TokenService, request: TokenRequest) -> Reply:
         """Ask the token service, unless it has just answered the same request with 429."""
-        who = placeholders.build_identity(request)
-        about = urlencode(request.parameters, errors="surrogateescape")
-        if held := self._recent_token_429s.lookup(who, about):
-            return held
+        identity = placeholders.build_identity(request)
+        query = urlencode(request.parameters, errors="surrogateescape")
+        if recent_429 := self._recent_token_429s.lookup(identity, query):
+            return recent_429
         reply = auth_service.exchange_token(self.session, self._quick_retrier, service, request)
-        return self._recent_token_429s.record(who, about, reply, reply.header("content-type"))
+        return self._recent_token_429s.record(identity, query, reply, reply.header("content-type"))
 
     def get_anonymous_token(self, scope: str, refused: str = "", call: Call = NO_LIMIT) -> str:
         """Return an anonymous token for a scope, different from `refused` if that is given.
@@ -197,25 +197,29 @@ class Upstream:
 
     def _request(self, operation: Operation, request: Request) -> Reply:
         """Ask the registry, and list in the reply the repositories that its redirects led to."""
-        led_to: list[tuple[str, RepositoryName]] = []
+        redirect_targets: list[tuple[str, RepositoryName]] = []
 
         def permit(registry: str, name: RepositoryName, reference: Reference | None) -> None:
             if request.permit is not None:
                 request.permit(registry, name, reference)
             if (registry, name) != (self._registry.name, operation.repository):
-                led_to.append((registry, name))
+                redirect_targets.append((registry, name))
 
         reply = self._fetch_reply(operation, replace(request, permit=permit))
-        return replace(reply, redirect_targets=tuple(dict.fromkeys(led_to))) if led_to else reply
+        return (
+            replace(reply, redirect_targets=tuple(dict.fromkeys(redirect_targets)))
+            if redirect_targets
+            else reply
+        )
 
     def _fetch_reply(self, operation: Operation, request: Request) -> Reply:
         endpoint = _ENDPOINTS[operation.kind]
         fields = headers.filter_request_headers(self._redeem_placeholder(request))
         authorization = headers.get_first(fields, "authorization")
-        if held := self._recent_429s.lookup(authorization, operation.repository):
-            return held
+        if recent_429 := self._recent_429s.lookup(authorization, operation.repository):
+            return recent_429
         url = self._build_url(operation, request.query)
-        call, total = Call.for_request(request), self.session.total_timeout
+        call, total_timeout = Call.for_request(request), self.session.total_timeout
         content: bytes | None = None
 
         def fetch(call: Call) -> requests.Response:
@@ -223,24 +227,24 @@ class Upstream:
             response = self._send(request, url, fields, call)
             is_whole = request.method == "GET" and response.status_code == HTTPStatus.OK
             if endpoint.is_small and is_whole:
-                content = read_document(response, MANIFEST_LIMIT, call.limit_time(total))
+                content = read_document(response, MANIFEST_LIMIT, call.limit_time(total_timeout))
             return response
 
         response = self._repeat(operation, request, fetch, call)
         self._record_budget(response)
-        probed = request.method == "HEAD" and response.request.method == "GET"
-        if probed and (reply := replies.build_head_reply(response)):
+        was_probed = request.method == "HEAD" and response.request.method == "GET"
+        if was_probed and (reply := replies.build_head_reply(response)):
             return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             return self._build_refusal(
-                operation, request.method, authorization, response, call.limit_time(total)
+                operation, request.method, authorization, response, call.limit_time(total_timeout)
             )
         if content is not None:
             return replies.build_buffered_reply(response, content)
         if not endpoint.is_immutable:
             return replies.build_streamed_reply(request.method, response, None)
-        again = self._build_range_requester(operation, url, fields, request)
-        return replies.build_streamed_reply(request.method, response, again)
+        range_requester = self._build_range_requester(operation, url, fields, request)
+        return replies.build_streamed_reply(request.method, response, range_requester)
 
     def _send(self, request: Request, url: str, fields: Headers, call: Call) -> requests.Response:
         """Send a request; only one without a body follows redirects."""
@@ -260,8 +264,8 @@ class Upstream:
         """Call `fetch` until its response is worth passing on; only once if there is a body."""
         if request.body is not None:
             return fetch(call)
-        attempts = self._quick_retrier if operation.kind is Kind.PING else self._retrier
-        return attempts(fetch, call)
+        retrier = self._quick_retrier if operation.kind is Kind.PING else self._retrier
+        return retrier(fetch, call)
 
     def _build_refusal(
         self,
@@ -271,13 +275,13 @@ class Upstream:
         response: requests.Response,
         call: Call,
     ) -> Reply:
-        unknown = _ENDPOINTS[operation.kind].not_found_code
+        not_found_code = _ENDPOINTS[operation.kind].not_found_code
         challenges = auth_service.parse_trusted_challenges(self._registry, response)
-        reply = replies.build_refusal(method, response, unknown, challenges, call)
+        reply = replies.build_refusal(method, response, not_found_code, challenges, call)
         if parse_origin(response.url) != parse_origin(self._registry.url):
             return reply
-        kind = response.headers.get("Content-Type", "")
-        return self._recent_429s.record(authorization, operation.repository, reply, kind)
+        content_type = response.headers.get("Content-Type", "")
+        return self._recent_429s.record(authorization, operation.repository, reply, content_type)
 
     def _build_url(self, operation: Operation, query: str) -> str:
         path = _ENDPOINTS[operation.kind].path.format(
@@ -286,9 +290,9 @@ class Upstream:
         return f"{self._registry.url}{path}?{query}" if query else f"{self._registry.url}{path}"
 
     def _record_budget(self, response: requests.Response) -> None:
-        own = parse_origin(response.url) == parse_origin(self._registry.url)
-        if own and (told := replies.parse_budget(response)):
-            self.session.observer.record_budget(told)
+        is_own_origin = parse_origin(response.url) == parse_origin(self._registry.url)
+        if is_own_origin and (budget := replies.parse_budget(response)):
+            self.session.observer.record_budget(budget)
 
     def _redeem_placeholder(self, request: Request) -> Headers:
         return tokens.redeem_placeholder(
@@ -315,11 +319,11 @@ class Upstream:
         """Return a new Authorization if the refused one is anonymous, or "" if it is not."""
         if not self._seen_anonymous_tokens.is_anonymous(authorization):
             return ""
-        own = "" if refused == authorization else refused.removeprefix("Bearer ")
-        return f"Bearer {self.get_anonymous_token(operation.scope, own)}"
+        refused_token = "" if refused == authorization else refused.removeprefix("Bearer ")
+        return f"Bearer {self.get_anonymous_token(operation.scope, refused_token)}"
 
     def _find_token_service(self, call: Call) -> TokenService | None:
-        row = self._registry
-        if row.token_url and row.token_service:
-            return TokenService(row.token_url, row.token_service)
-        return auth_service.discover(row, self._pings.get(call))
+        registry = self._registry
+        if registry.token_url and registry.token_service:
+            return TokenService(registry.token_url, registry.token_service)
+        return auth_service.discover(registry, self._pings.get(call))

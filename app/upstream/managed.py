@@ -119,15 +119,15 @@ class OwnAccount:
                 return False
             return True
         account = self._registry.account
-        basic = (
+        authorization = (
             placeholders.format_basic_authorization(account.username, account.password)
             if account
             else ""
         )
-        login = [("Authorization", basic)]
-        checked = self._source.answer(_PING, replace(_build_ping(call), headers=login))
-        checked.close()
-        return checked.status != HTTPStatus.UNAUTHORIZED
+        fields = [("Authorization", authorization)]
+        reply = self._source.answer(_PING, replace(_build_ping(call), headers=fields))
+        reply.close()
+        return reply.status != HTTPStatus.UNAUTHORIZED
 
 
 def _build_ping(call: Call) -> Request:
@@ -156,9 +156,9 @@ class ManagedSource:
             return build_reply(HTTPStatus.OK, [("Content-Type", "application/json")], b"{}")
         try:
             return self._answer_authorized(operation, request)
-        except AccountRefused as refused:
+        except AccountRefused as error:
             if self._account.check_accepted():
-                raise Denied from refused  # for this repository; the account is good elsewhere
+                raise Denied from error  # for this repository; the account is good elsewhere
             raise
 
     def reach(self) -> None:
@@ -171,20 +171,20 @@ class ManagedSource:
         return placeholders.build_token_reply(tokens.PLACEHOLDER)
 
     def _answer_authorized(self, operation: Operation, request: Request) -> Reply:
-        scope, ask = operation.scope, partial(self.inner.answer, operation)
+        scope, send = operation.scope, partial(self.inner.answer, operation)
         call = Call.for_request(request)
         authorization = self._get_authorization(scope, call)
         if authorization.startswith("Bearer "):
             request = replace(
                 request, renew_authorization=partial(self._renew_authorization, scope)
             )
-        reply = ask(_with_authorization(request, authorization))
-        bearer = any(challenge.is_bearer for challenge in reply.challenges)
-        if reply.status == HTTPStatus.UNAUTHORIZED and bearer and request.body is None:
+        reply = send(_with_authorization(request, authorization))
+        is_token_wanted = any(challenge.is_bearer for challenge in reply.challenges)
+        if reply.status == HTTPStatus.UNAUTHORIZED and is_token_wanted and request.body is None:
             # The token may have been revoked, or the registry may ask for a token only here.
             reply.close()
-            renewed = self._renew_authorization(scope, authorization, call)
-            reply = ask(_with_authorization(request, renewed))
+            new_authorization = self._renew_authorization(scope, authorization, call)
+            reply = send(_with_authorization(request, new_authorization))
         if reply.status == HTTPStatus.UNAUTHORIZED:
             if authorization.startswith("Basic "):
                 reply.close()

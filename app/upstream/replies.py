@@ -54,53 +54,53 @@ _CODES: Final = {
     HTTPStatus.METHOD_NOT_ALLOWED: ErrorCode.UNSUPPORTED,
     HTTPStatus.TOO_MANY_REQUESTS: ErrorCode.TOOMANYREQUESTS,
 }
-_WINDOW: Final = re.compile(r"\bw=(\d+)")
+_WINDOW_PARAMETER: Final = re.compile(r"\bw=(\d+)")
 
 
 def build_refusal(
     method: str,
     response: requests.Response,
-    unknown: ErrorCode,
+    not_found_code: ErrorCode,
     challenges: Sequence[Challenge],
     call: Call,
 ) -> Reply:
     """Return the reply for a refusal; its body, if it has one, is OCI JSON.
 
     The registry's own body is read until the deadline of `call`.
-    `method` is the client's, and `unknown` is the error code that a 404 means.
+    `method` is the client's, and `not_found_code` is the error code that a 404 means.
     A 401 without a challenge becomes a 403, because clients look for the challenge in a 401 and
     some report only that it is missing.
     """
     status = response.status_code
     if status == HTTPStatus.UNAUTHORIZED and not challenges:
         status = HTTPStatus.FORBIDDEN.value
-    passed = _filter_headers(response)
+    fields = _filter_headers(response)
     if method == "HEAD":
         length = get_content_length(response)
         discard(response, call)
-        return Reply(status=status, headers=passed, challenges=challenges, length=length)
+        return Reply(status=status, headers=fields, challenges=challenges, length=length)
     try:
         content = read_start(response, BODY_LIMIT, call)
     except (UpstreamUnavailable, UpstreamMisbehaved):
         content = b""  # clients act on the status and the challenge, not on the body
     if not is_oci_error(content):
         host = urlsplit(response.url).hostname or ""
-        content = build_error_body(status, unknown, host, response.status_code)
-        passed = headers.without(passed, "content-encoding", "etag")
-    if "json" not in headers.get_first(passed, "content-type"):
-        passed = headers.without(passed, "content-type")
-        passed.append(("Content-Type", "application/json"))
-    return replace(build_reply(status, passed, content), challenges=challenges)
+        content = build_error_body(status, not_found_code, host, response.status_code)
+        fields = headers.without(fields, "content-encoding", "etag")
+    if "json" not in headers.get_first(fields, "content-type"):
+        fields = headers.without(fields, "content-type")
+        fields.append(("Content-Type", "application/json"))
+    return replace(build_reply(status, fields, content), challenges=challenges)
 
 
 def _filter_headers(response: requests.Response) -> Headers:
     fields = headers.filter_response_headers(response.raw.headers.items())
-    told = headers.get_first(fields, "retry-after")
+    retry_after = headers.get_first(fields, "retry-after")
     fields = headers.without(fields, "retry-after")
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         fields.append(("Retry-After", choose_retry_after(list(response.raw.headers.items()))))
-    elif told:
-        fields.append(("Retry-After", told))
+    elif retry_after:
+        fields.append(("Retry-After", retry_after))
     return fields
 
 
@@ -110,23 +110,27 @@ def is_oci_error(body: bytes) -> bool:
     return isinstance(errors, list) and all(isinstance(error, dict) for error in errors)
 
 
-def build_error_body(status: int, unknown: ErrorCode, host: str, told: int | None = None) -> bytes:
-    """Return OCI JSON for a refusal that came without it. `unknown` is the code of a 404.
+def build_error_body(
+    status: int, not_found_code: ErrorCode, host: str, upstream_status: int | None = None
+) -> bytes:
+    """Return OCI JSON for a refusal that came without it. `not_found_code` is the code of a 404.
 
-    `told` is the upstream's status, if it differs from the `status` for the client.
+    `upstream_status` is the upstream's status, if it differs from the `status` for the client.
     The upstream's own text is left out, because it may be an HTML page or contain a signed URL.
     """
     if status == HTTPStatus.NOT_FOUND:
-        code = unknown
+        code = not_found_code
     else:
-        server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        is_server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
         code = _CODES.get(
             HTTPStatus(status) if status in _STATUSES else HTTPStatus.BAD_REQUEST,
-            ErrorCode.UNAVAILABLE if server_error else ErrorCode.UNKNOWN,
+            ErrorCode.UNAVAILABLE if is_server_error else ErrorCode.UNKNOWN,
         )
-    told = told or status
-    phrase = HTTPStatus(told).phrase if told in _STATUSES else "an unknown status"
-    return json.dumps(error_document(code, f"{host} answered {told} {phrase}")).encode()
+    upstream_status = upstream_status or status
+    phrase = (
+        HTTPStatus(upstream_status).phrase if upstream_status in _STATUSES else "an unknown status"
+    )
+    return json.dumps(error_document(code, f"{host} answered {upstream_status} {phrase}")).encode()
 
 
 _STATUSES: Final = frozenset(status.value for status in HTTPStatus)
@@ -138,12 +142,12 @@ def choose_retry_after(fields: Headers) -> str:
     It is the upstream's Retry-After, or else the length of its window, or else 30. It is at least 1
     and at most RETRY_AFTER_LIMIT: a window rolls, so part of it is free again earlier.
     """
-    told = headers.get_first(fields, "retry-after").strip()
-    if told.isascii() and told.isdecimal():
-        return str(max(1, min(int(told[:9]), RETRY_AFTER_LIMIT)))
-    if told and (until := _parse_seconds_until(told)) is not None:
-        return str(max(1, min(until, RETRY_AFTER_LIMIT)))
-    if window := _WINDOW.search(headers.get_first(fields, "ratelimit-limit")):
+    retry_after = headers.get_first(fields, "retry-after").strip()
+    if retry_after.isascii() and retry_after.isdecimal():
+        return str(max(1, min(int(retry_after[:9]), RETRY_AFTER_LIMIT)))
+    if retry_after and (seconds_left := _parse_seconds_until(retry_after)) is not None:
+        return str(max(1, min(seconds_left, RETRY_AFTER_LIMIT)))
+    if window := _WINDOW_PARAMETER.search(headers.get_first(fields, "ratelimit-limit")):
         return str(max(1, min(int(window[1][:9]), RETRY_AFTER_LIMIT)))
     return str(_RETRY_AFTER_GUESS)
 
@@ -162,28 +166,31 @@ _OTHER_SUCCESSES: Final = frozenset(range(200, 300)) - {HTTPStatus.OK, HTTPStatu
 
 def find_mismatch(request: Request, reply: Reply) -> str:
     """Return why a reply must not pass for the blob that was requested, or "" if it may."""
-    asked = headers.get_first(request.headers, "range")
-    if reply.status == HTTPStatus.PARTIAL_CONTENT and not asked:
+    range_header = headers.get_first(request.headers, "range")
+    if reply.status == HTTPStatus.PARTIAL_CONTENT and not range_header:
         return "the registry sent a part of a blob that was asked for whole"
     if request.method != "GET":
         return ""
     # The body of a 203, for example, may not be the blob (RFC 9110, section 15.3.4).
     if reply.status in _OTHER_SUCCESSES:
         return f"the registry answered {reply.status} instead of a blob"
-    if reply.status == HTTPStatus.PARTIAL_CONTENT and (wanted := parse_range(asked)) is not None:
+    if (
+        reply.status == HTTPStatus.PARTIAL_CONTENT
+        and (requested_range := parse_range(range_header)) is not None
+    ):
         part = parse_content_range(reply.header("content-range"), reply.length)
         # Not every client checks which part it got before joining it to the bytes it has.
-        if part is None or not part.answers(wanted):
+        if part is None or not part.answers(requested_range):
             return "the registry sent another part of a blob than was asked for"
     return ""
 
 
 # Docker Hub sends with each manifest how many pulls an identity has left, and which identity.
 
-_LIMIT: Final = re.compile(r"(\d{1,9})(?:;w=(\d{1,9}))?")
+_LIMIT_FIELD: Final = re.compile(r"(\d{1,9})(?:;w=(\d{1,9}))?")
 """`100;w=21600` means 100 pulls in 21,600 seconds."""
 
-_SHORT: Final = 8
+_IDENTITY_DIGITS: Final = 8
 _USUAL_WINDOW: Final = 21600
 
 
@@ -194,8 +201,8 @@ def parse_budget(response: requests.Response) -> Budget | None:
     pulls for an address or an account.
     """
     fields = response.headers
-    limit = _LIMIT.match(fields.get("ratelimit-limit", ""))
-    remaining = _LIMIT.match(fields.get("ratelimit-remaining", ""))
+    limit = _LIMIT_FIELD.match(fields.get("ratelimit-limit", ""))
+    remaining = _LIMIT_FIELD.match(fields.get("ratelimit-remaining", ""))
     if limit is None or remaining is None:
         return None
     window = remaining[2] or limit[2] or _USUAL_WINDOW
@@ -211,7 +218,7 @@ def _hash_identity(source: str) -> str:
     if not source:
         return "unknown"
     digest = hmac.digest(shared_memory.KEY, source.encode(errors="surrogateescape"), hashlib.sha256)
-    return f"{_classify_identity(source)}-{digest.hex()[:_SHORT]}"
+    return f"{_classify_identity(source)}-{digest.hex()[:_IDENTITY_DIGITS]}"
 
 
 def _classify_identity(source: str) -> str:
@@ -223,9 +230,9 @@ def _classify_identity(source: str) -> str:
 
 
 def build_streamed_reply(
-    method: str, response: requests.Response, again: RangeRequester | None
+    method: str, response: requests.Response, range_requester: RangeRequester | None
 ) -> Reply:
-    """Return a reply whose body is unread; `again`, if given, resumes it when it breaks.
+    """Return a reply whose body is unread; `range_requester`, if given, resumes it when it breaks.
 
     Raise UpstreamMisbehaved for a redirect that leads nowhere.
     """
@@ -240,10 +247,10 @@ def build_streamed_reply(
     if not has_body(method, reply.status):
         discard(response)
         return reply
-    part = get_content_range(response) if again else None
-    if again and part:
-        resuming = ResumingBody(response, part, again)
-        return replace(reply, body=resuming, close=resuming.close)
+    part = get_content_range(response) if range_requester else None
+    if range_requester and part:
+        resuming_body = ResumingBody(response, part, range_requester)
+        return replace(reply, body=resuming_body, close=resuming_body.close)
     body = Body(response)
     return replace(reply, body=body, close=body.close)
 
@@ -271,10 +278,10 @@ def build_head_reply(response: requests.Response) -> Reply | None:
         message = f"{urlsplit(response.url).hostname} sent no length"
         raise UpstreamMisbehaved(message)
     discard(response)
-    passed = headers.without(
+    fields = headers.without(
         headers.filter_response_headers(response.raw.headers.items()), "content-range"
     )
-    return Reply(status=HTTPStatus.OK, headers=passed, length=length)
+    return Reply(status=HTTPStatus.OK, headers=fields, length=length)
 
 
 def _parse_total(content_range: str) -> int | None:
@@ -315,14 +322,14 @@ def _is_whole(reply: Reply) -> bool:
     return part is not None and part.start == 0 and part.end == part.total
 
 
-def with_digest(reply: Reply, digest: Digest, fits: Callable[[str], bool]) -> Reply:
+def with_digest(reply: Reply, digest: Digest, is_acceptable: Callable[[str], bool]) -> Reply:
     """Return a reply with the digest that the client asked for, which a CDN does not repeat.
 
-    The reply is returned as it is if it is an error or already names a digest, or if `fits` rejects
-    its Content-Type: its body may then not be the requested content.
+    The reply is returned as it is if it is an error or already names a digest, or if
+    `is_acceptable` rejects its Content-Type: its body may then not be the requested content.
     """
     if reply.is_error or reply.header("docker-content-digest"):
         return reply
-    if not fits(reply.header("content-type")):
+    if not is_acceptable(reply.header("content-type")):
         return reply
     return replace(reply, headers=[*reply.headers, ("Docker-Content-Digest", digest)])

@@ -35,7 +35,7 @@ from app.waiting import sleep
 
 # Requests for the rest of a blob, to the place where it broke off or to the registry.
 
-_RENEWALS = 2
+_MAX_RENEWALS = 2
 """Two, because the first replacement token may come from memory and be refused as well."""
 
 
@@ -56,21 +56,23 @@ class BlobRangeRequester:
     permit: Permit | None = None
 
     def request_same_url(
-        self, part: ContentRange, broken: requests.Response
+        self, part: ContentRange, broken_response: requests.Response
     ) -> requests.Response | None:
         """Ask the URL that the broken response came from, such as a signed URL of a CDN.
 
         Return None if that was the registry itself. A signed URL is valid for some minutes, and
         no credentials are sent to it. Raise RegistryError if it cannot be read.
         """
-        if parse_origin(broken.url) == parse_origin(self.url):
+        if parse_origin(broken_response.url) == parse_origin(self.url):
             return None
         fields = headers.filter_redirect_headers(self._build_headers(part))
-        etag = broken.headers.get("ETag", "")
+        etag = broken_response.headers.get("ETag", "")
         if etag.startswith('"'):
             fields.append(("If-Range", etag))  # only a strong one: RFC 9110, section 13.1.5
         call = Call(self.client)
-        return self.redirects.fetch_without_redirects(broken.url, fields, call, self.permit)
+        return self.redirects.fetch_without_redirects(
+            broken_response.url, fields, call, self.permit
+        )
 
     def request_from_registry(self, part: ContentRange) -> requests.Response:
         """Ask the registry, and replace the token if it is refused and this proxy can get another.
@@ -80,14 +82,17 @@ class BlobRangeRequester:
         """
         fields = self._build_headers(part)
         response = self._fetch(fields)
-        for _ in range(_RENEWALS):
+        for _ in range(_MAX_RENEWALS):
             if not self._is_refused(response):
                 break
             discard(response)
             refused = headers.get_first(fields, "authorization")
-            if not (renewed := self.renew_authorization(refused)):
+            if not (new_authorization := self.renew_authorization(refused)):
                 raise Denied
-            fields = [*headers.without(fields, "authorization"), ("Authorization", renewed)]
+            fields = [
+                *headers.without(fields, "authorization"),
+                ("Authorization", new_authorization),
+            ]
             response = self._fetch(fields)
         return response
 
@@ -95,12 +100,12 @@ class BlobRangeRequester:
         return self.redirects.fetch("GET", self.url, fields, Call(self.client), self.permit)
 
     def _is_refused(self, response: requests.Response) -> bool:
-        own = parse_origin(response.url) == parse_origin(self.url)
-        return own and response.status_code == HTTPStatus.UNAUTHORIZED
+        is_own_origin = parse_origin(response.url) == parse_origin(self.url)
+        return is_own_origin and response.status_code == HTTPStatus.UNAUTHORIZED
 
     def _build_headers(self, part: ContentRange) -> Headers:
-        wanted = build_range(part.start, part.end)
-        return [*headers.without(self.fields, *headers.PARTIAL), wanted]
+        range_field = build_range(part.start, part.end)
+        return [*headers.without(self.fields, *headers.PARTIAL), range_field]
 
 
 # Verification: the end of a blob is held back until its digest has been checked.
@@ -129,34 +134,34 @@ class VerifiedBody:
         self.close = close
 
     def __iter__(self) -> Iterator[bytes]:
-        algorithm, _, wanted = self._digest.partition(":")
-        running = hashlib.new(algorithm)
+        algorithm, _, expected_hexdigest = self._digest.partition(":")
+        hasher = hashlib.new(algorithm)
         received = 0
-        held = b""
+        held_back = b""
         for data in self._inner:
             received += len(data)
-            hashing = _THREADS.submit(running.update, data)
+            pending_hash = _THREADS.submit(hasher.update, data)
             # If the length is known, only the last piece waits. If not, one byte of each piece.
             if self._length is None:
-                held, data = data[-1:], held + data[:-1]  # noqa: PLW2901 - what may go out
+                held_back, data = data[-1:], held_back + data[:-1]  # noqa: PLW2901 - what may go out
             elif received >= self._length:
-                held, data = data, b""  # noqa: PLW2901 - what may go out
+                held_back, data = data, b""  # noqa: PLW2901 - what may go out
             if data:
                 yield data
-            hashing.result()
-        if running.hexdigest() != wanted:
+            pending_hash.result()
+        if hasher.hexdigest() != expected_hexdigest:
             fields = {"digest": str(self._digest)}
             logger.error("Blob digest mismatch.", extra={"fields": fields})
             message = "the digest is wrong"
             raise BodyBroken(message)
-        if held:
-            yield held
+        if held_back:
+            yield held_back
 
 
 _PAUSES: Final = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each attempt to resume, give or take half. The last value is repeated."""
 
-_PROGRESS: Final = 64 * 1024
+_PROGRESS_SIZE: Final = 64 * 1024
 """Bytes after which the pauses start over. With less progress between two failures, starting over
 would mean many requests for few bytes."""
 
@@ -181,7 +186,7 @@ class RangeRequester(Protocol):
         """The client that waits for the blob; None if no client waits."""
 
     def request_same_url(
-        self, part: ContentRange, broken: requests.Response
+        self, part: ContentRange, broken_response: requests.Response
     ) -> requests.Response | None:
         """Ask the place that the broken response came from; return None if that needs a new URL."""
 
@@ -198,12 +203,12 @@ class ResumingBody:
     """
 
     def __init__(
-        self, response: requests.Response, part: ContentRange, again: RangeRequester
+        self, response: requests.Response, part: ContentRange, requester: RangeRequester
     ) -> None:
         self._response = response
         self._body = Body(response)
         self._remaining = part
-        self._requester = again
+        self._requester = requester
         self._try_same_url = True
         self._is_last_response = True
         """Whether the current response ends where the body ends."""
@@ -216,7 +221,7 @@ class ResumingBody:
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
-            broken: BodyBroken | None = None
+            failure: BodyBroken | None = None
             try:
                 for data in self._iter_remaining():
                     self._deadline = None
@@ -225,11 +230,11 @@ class ResumingBody:
             except BodyBroken as error:
                 if is_client_disconnect(error):
                     raise
-                broken = error
-            if self._is_complete() or (broken is None and self._has_ended()):
+                failure = error
+            if self._is_complete() or (failure is None and self._has_ended()):
                 return
             self._body.close()
-            self._resume(broken or BodyBroken("the registry sent too little"))
+            self._resume(failure or BodyBroken("the registry sent too little"))
             if self._is_complete():
                 return
 
@@ -259,41 +264,41 @@ class ResumingBody:
         """Yield those of the remaining bytes that the current response has."""
         for data in self._body:
             start, end = self._remaining.start, self._remaining.end
-            left = len(data) if end is None else end - start
-            piece = data if len(data) <= left else data[:left]
+            limit = len(data) if end is None else end - start
+            piece = data if len(data) <= limit else data[:limit]
             self._remaining = replace(self._remaining, start=start + len(piece))
             if piece:
                 yield piece
-            if len(data) > left or (self._is_complete() and not self._is_last_response):
+            if len(data) > limit or (self._is_complete() and not self._is_last_response):
                 return  # do not wait for bytes that nobody needs
 
-    def _resume(self, broken: BodyBroken) -> None:
+    def _resume(self, failure: BodyBroken) -> None:
         """Find a response that continues the body; raise BodyBroken if none comes in time."""
-        if self._received >= _PROGRESS:
+        if self._received >= _PROGRESS_SIZE:
             self._failures = 0
         self._received = 0
         if self._deadline is None:
             self._deadline = time.monotonic() + self._requester.budget
-        told: float | None = 0.0
-        while told is not None:
-            self._pause(told, broken)
-            told = self._attempt(broken)
+        retry_after: float | None = 0.0
+        while retry_after is not None:
+            self._pause(retry_after, failure)
+            retry_after = self._attempt(failure)
 
-    def _pause(self, told: float, broken: BodyBroken) -> None:
-        """Wait before the next attempt, for at least `told` seconds (from Retry-After).
+    def _pause(self, retry_after: float, failure: BodyBroken) -> None:
+        """Wait before the next attempt, for at least `retry_after` seconds (from Retry-After).
 
         Raise BodyBroken if that would pass the deadline, or if the client leaves.
         """
         pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
-        pause = max(told, pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        pause = max(retry_after, pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
         if self._deadline is None or time.monotonic() + pause > self._deadline:
-            raise broken
+            raise failure
         try:
             sleep(pause, self._requester.client)
         except ClientGone:
-            raise broken from None
+            raise failure from None
 
-    def _attempt(self, broken: BodyBroken) -> float | None:
+    def _attempt(self, failure: BodyBroken) -> float | None:
         """Return None if a response continues the body, or else the seconds to wait.
 
         Raise BodyBroken if the client leaves or the registry's refusal is final.
@@ -301,7 +306,7 @@ class ResumingBody:
         try:
             response = self._request_rest()
         except (ClientGone, Denied):
-            raise broken from None
+            raise failure from None
         except RegistryError as error:
             self._try_same_url = False
             if isinstance(error, UpstreamDown):  # no request was sent
@@ -311,11 +316,11 @@ class ResumingBody:
             return 0.0
         self._failures += 1
         try:
-            if self._adopt(response, broken):
+            if self._adopt(response, failure):
                 return None
         except ClientGone:
             response.close()
-            raise broken from None
+            raise failure from None
         self._log_failure(response.status_code)
         return get_retry_after(response)
 
@@ -343,12 +348,12 @@ class ResumingBody:
         if parse_unsatisfied_total(response) == self._remaining.start:
             return True
         etag = self._response.headers.get("ETag")
-        ignored = response.status_code == HTTPStatus.OK
+        is_whole = response.status_code == HTTPStatus.OK
         return response.status_code < HTTPStatus.BAD_REQUEST and not (
-            ignored and etag and response.headers.get("ETag") != etag
+            is_whole and etag and response.headers.get("ETag") != etag
         )
 
-    def _adopt(self, response: requests.Response, broken: BodyBroken) -> bool:
+    def _adopt(self, response: requests.Response, failure: BodyBroken) -> bool:
         start, end = self._remaining.start, self._remaining.end
         if end is None and parse_unsatisfied_total(response) == start:
             self._remaining = replace(self._remaining, end=start)  # all bytes have arrived
@@ -362,7 +367,7 @@ class ResumingBody:
         fields = {
             "offset": self._remaining.start,
             "attempt": self._failures,
-            "reason": broken.strerror,
+            "reason": failure.strerror,
             "url": redact_url(response.url),
         }
         logger.warning("Resumed a broken body.", extra={"fields": fields})

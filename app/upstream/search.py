@@ -22,12 +22,12 @@ from app.version import VERSION
 _LIMIT: Final = 1024 * 1024
 """The most bytes of an answer. A hundred results with descriptions take a tenth of that."""
 
-_OWN: Final = [
+_OWN_HEADERS: Final = [
     ("User-Agent", f"docxy/{VERSION}"),
     ("Accept", "application/json"),
     ("Accept-Encoding", "identity"),
 ]
-_JSON: Final = [("Content-Type", "application/json")]
+_JSON_HEADERS: Final = [("Content-Type", "application/json")]
 
 
 class HubSearchIndex:
@@ -48,32 +48,32 @@ class HubSearchIndex:
         Raise UpstreamMisbehaved if the answer has no list of results, or another RegistryError if
         the index cannot be read.
         """
-        if held := self._recent_429s.lookup("", request.query):
-            return held
+        if recent_429 := self._recent_429s.lookup("", request.query):
+            return recent_429
         url = f"{self._url}?{request.query}"
-        ways = [("Via", way) for way in headers.get_all(request.headers, "via")]
+        via_fields = [("Via", value) for value in headers.get_all(request.headers, "via")]
         call = Call.for_request(request)
-        total = self._redirects.session.total_timeout
+        total_timeout = self._redirects.session.total_timeout
         content = b""
 
         def fetch(call: Call) -> requests.Response:
             nonlocal content
-            response = self._redirects.fetch("GET", url, [*_OWN, *ways], call)
+            response = self._redirects.fetch("GET", url, [*_OWN_HEADERS, *via_fields], call)
             if response.status_code == HTTPStatus.OK:
-                content = read_whole(response, _LIMIT, call.limit_time(total))
+                content = read_whole(response, _LIMIT, call.limit_time(total_timeout))
             return response
 
         response = self._retrier(fetch, call)
         redirects.refuse_unfollowed_redirect(response)
         if response.status_code != HTTPStatus.OK:
-            limited = call.limit_time(total)
-            reply = replies.build_refusal("GET", response, ErrorCode.UNKNOWN, (), limited)
-            kind = response.headers.get("Content-Type", "")
-            return self._recent_429s.record("", request.query, reply, kind)
+            limited_call = call.limit_time(total_timeout)
+            reply = replies.build_refusal("GET", response, ErrorCode.UNKNOWN, (), limited_call)
+            content_type = response.headers.get("Content-Type", "")
+            return self._recent_429s.record("", request.query, reply, content_type)
         if not _has_results(content):
             message = f"{urlsplit(self._url).hostname} sent no search results"
             raise UpstreamMisbehaved(message)
-        return build_reply(HTTPStatus.OK, list(_JSON), content)
+        return build_reply(HTTPStatus.OK, list(_JSON_HEADERS), content)
 
 
 def _has_results(content: bytes) -> bool:

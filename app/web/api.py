@@ -31,8 +31,8 @@ from app.web.rewriting import LONGEST, rewrite_text
 
 # Listing the tags of an image, without credentials.
 
-_PAGE: Final = "n=1000"
-_LONGEST: Final = 1024 * 1024
+_PAGE_QUERY: Final = "n=1000"
+_MAX_ANSWER_SIZE: Final = 1024 * 1024
 _DIGITS: Final = re.compile(r"(\d{1,18})")
 
 
@@ -49,37 +49,43 @@ def list_tags(source: Source, name: RepositoryName, client: Client) -> TagList:
 
     Raise RegistryError if the registry refuses, or if its answer is unusable.
     """
-    asked = Operation.tags(name)
-    reply = source.answer(asked, Request(method="GET", query=_PAGE, client=client))
-    if reply.status == HTTPStatus.UNAUTHORIZED and any(one.is_bearer for one in reply.challenges):
+    operation = Operation.tags(name)
+    reply = source.answer(operation, Request(method="GET", query=_PAGE_QUERY, client=client))
+    if reply.status == HTTPStatus.UNAUTHORIZED and any(
+        challenge.is_bearer for challenge in reply.challenges
+    ):
         reply.close()
-        login = [("Authorization", f"Bearer {_fetch_token(source, asked.scope, client)}")]
-        request = Request(method="GET", headers=login, query=_PAGE, client=client)
-        reply = source.answer(asked, request)
+        login = [("Authorization", f"Bearer {_fetch_token(source, operation.scope, client)}")]
+        request = Request(method="GET", headers=login, query=_PAGE_QUERY, client=client)
+        reply = source.answer(operation, request)
     with closing(reply):
         names = _read_document(reply, "the registry does not know this image").get("tags") or ()
-        told = [one for one in names if isinstance(one, str)] if isinstance(names, list) else []
-        return TagList(tuple(sorted(told, key=_build_sort_key)), reply.next_query is not None)
+        tag_names = (
+            [tag_name for tag_name in names if isinstance(tag_name, str)]
+            if isinstance(names, list)
+            else []
+        )
+        return TagList(tuple(sorted(tag_names, key=_build_sort_key)), reply.next_query is not None)
 
 
 def _fetch_token(source: Source, scope: str, client: Client) -> str:
-    asked = TokenRequest(method="GET", parameters=[("scope", scope)], client=client)
-    with closing(source.token(asked)) as reply:
+    request = TokenRequest(method="GET", parameters=[("scope", scope)], client=client)
+    with closing(source.token(request)) as reply:
         if token := tokens.get_token(_read_document(reply, Denied.message)):
             return token
     message = "the registry's token service gave no token"
     raise UpstreamMisbehaved(message)
 
 
-def _read_document(reply: Reply, unknown: str) -> dict[str, object]:
+def _read_document(reply: Reply, unknown_message: str) -> dict[str, object]:
     """Return the JSON object in a reply.
 
-    Raise RegistryError if the reply is an error; `unknown` is the message for a 404. Raise
+    Raise RegistryError if the reply is an error; `unknown_message` is the message for a 404. Raise
     UpstreamMisbehaved if the body is not a JSON object or is longer than 1 MiB.
     """
     if reply.is_error:
-        raise _build_error(reply, unknown)
-    data = documents.read_up_to(reply.chunks(), _LONGEST)
+        raise _build_error(reply, unknown_message)
+    data = documents.read_up_to(reply.chunks(), _MAX_ANSWER_SIZE)
     if data is None:
         message = "the registry's answer is too long"
         raise UpstreamMisbehaved(message)
@@ -89,13 +95,13 @@ def _read_document(reply: Reply, unknown: str) -> dict[str, object]:
         raise UpstreamMisbehaved from error
 
 
-def _build_error(reply: Reply, unknown: str) -> RegistryError:
+def _build_error(reply: Reply, unknown_message: str) -> RegistryError:
     match reply.status:
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
             message = "there is no such image, or the registry requires a login for it"
             return Denied(message)
         case HTTPStatus.NOT_FOUND:
-            return NameUnknown(unknown)
+            return NameUnknown(unknown_message)
         case HTTPStatus.TOO_MANY_REQUESTS:
             message = "the registry answered 429; try again later"
             return TooManyRequests(message, headers=_copy_retry_after(reply))
@@ -104,16 +110,16 @@ def _build_error(reply: Reply, unknown: str) -> RegistryError:
 
 
 def _copy_retry_after(reply: Reply) -> dict[str, str]:
-    told = reply.header("retry-after")
-    return {"Retry-After": told} if told else {}
+    retry_after = reply.header("retry-after")
+    return {"Retry-After": retry_after} if retry_after else {}
 
 
 def _build_sort_key(tag: str) -> tuple[bool, bool, list[tuple[int, str]]]:
     """Return a sort key: `latest` first, then versions in descending order, then words."""
     parts = _DIGITS.split(tag)
     # Every second part is a number. It is negated so that the higher one sorts first.
-    order = [(-int(part), "") if at % 2 else (0, part) for at, part in enumerate(parts)]
-    return tag != "latest", bool(parts[0]) and parts[0] != "v", order
+    version = [(-int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)]
+    return tag != "latest", bool(parts[0]) and parts[0] != "v", version
 
 
 bp = Blueprint("box", __name__, url_prefix="/page")
@@ -127,8 +133,10 @@ def rewrite() -> Response:
     """
     context = get_context()
     context.request.max_content_length = LONGEST
-    done = rewrite_text(read_form(context).decode(errors="replace"), build_proxy(context))
-    return _build_json({"text": done.text, "changes": done.changes, "skipped": done.left})
+    rewriting = rewrite_text(read_form(context).decode(errors="replace"), build_proxy(context))
+    return _build_json(
+        {"text": rewriting.text, "changes": rewriting.changes, "skipped": rewriting.left}
+    )
 
 
 @bp.get("/tags")
@@ -143,13 +151,13 @@ def tags() -> Response:
     proxy = build_proxy(context)
     address = _resolve_address(context, context.request.args.get("image", ""), proxy)
     row, repository = address.registry, address.repository
-    found = list_tags(context.services.get_source(row), repository, context.connection)
+    tag_list = list_tags(context.services.get_source(row), repository, context.connection)
     return _build_json(
         {
             "image": f"{row.name}/{repository}",
             "address": proxy.build_name(row, repository),
-            "tags": found.names,
-            "more": found.has_more,
+            "tags": tag_list.names,
+            "more": tag_list.has_more,
         }
     )
 
@@ -159,14 +167,14 @@ def _resolve_address(context: RequestContext, text: str, proxy: Proxy) -> Reposi
 
     Raise NameInvalid if it is not an image name, NameUnknown if its registry is not served.
     """
-    meant = parse_image_name(text.strip())
-    if meant is None:
+    image = parse_image_name(text.strip())
+    if image is None:
         raise NameInvalid
-    asked = RepositoryName.parse(meant.repository)
-    if proxy.is_own(meant.registry):
-        host = meant.registry.rpartition(":")[0] or meant.registry
-        return resolve_name(context, asked, ns=None, host=host)
-    return resolve_name(context, asked, ns=proxy.get_registry(meant.registry).name, host="")
+    name = RepositoryName.parse(image.repository)
+    if proxy.is_own(image.registry):
+        host = image.registry.rpartition(":")[0] or image.registry
+        return resolve_name(context, name, ns=None, host=host)
+    return resolve_name(context, name, ns=proxy.get_registry(image.registry).name, host="")
 
 
 def _build_json(document: dict[str, object]) -> Response:

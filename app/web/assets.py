@@ -13,22 +13,22 @@ from app.oci.errors import Unsupported
 bp = Blueprint("assets", __name__, url_prefix="/page/static")
 
 _FOLDER: Final = Path(__file__).parent / "assets"
-_STYLE, _SCRIPT = "text/css; charset=utf-8", "text/javascript; charset=utf-8"
+_CSS_TYPE, _JAVASCRIPT_TYPE = "text/css; charset=utf-8", "text/javascript; charset=utf-8"
 
 ASSETS: Final[Mapping[str, str]] = {
-    "page.css": _STYLE,
-    "figures.css": _STYLE,
-    "theme.js": _SCRIPT,
-    "copy.js": _SCRIPT,
-    "tabs.js": _SCRIPT,
-    "box.js": _SCRIPT,
-    "search.js": _SCRIPT,
-    "figures.js": _SCRIPT,
+    "page.css": _CSS_TYPE,
+    "figures.css": _CSS_TYPE,
+    "theme.js": _JAVASCRIPT_TYPE,
+    "copy.js": _JAVASCRIPT_TYPE,
+    "tabs.js": _JAVASCRIPT_TYPE,
+    "box.js": _JAVASCRIPT_TYPE,
+    "search.js": _JAVASCRIPT_TYPE,
+    "figures.js": _JAVASCRIPT_TYPE,
     "icon.svg": "image/svg+xml",
 }
 """The Content-Type of each file."""
 
-_FOREVER: Final = "public, max-age=31536000, immutable"
+_IMMUTABLE: Final = "public, max-age=31536000, immutable"
 
 
 @bp.get("/<name>")
@@ -44,8 +44,8 @@ def asset(name: str) -> Response:
     response = Response(content, content_type=ASSETS[name])
     response.set_etag(version)
     # During an upgrade, a page from the new release may request a file from an old worker.
-    asked = request.args.get("v")
-    response.headers["Cache-Control"] = _FOREVER if asked == version else "no-cache"
+    requested_version = request.args.get("v")
+    response.headers["Cache-Control"] = _IMMUTABLE if requested_version == version else "no-cache"
     response.make_conditional(request)
     return response
 

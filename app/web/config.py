@@ -21,9 +21,9 @@ def build_proxy(context: RequestContext) -> Proxy:
     services, url = context.services, context.base_url
     registries = services.registries
     host = urlsplit(url).hostname or ""
-    alone = registries.select(ns=None, host=host).registry if host in registries.hosts else None
+    only = registries.select(ns=None, host=host).registry if host in registries.hosts else None
     has_users = services.guard is not None
-    return Proxy(url=url, registries=registries, only=alone, has_users=has_users)
+    return Proxy(url=url, registries=registries, only=only, has_users=has_users)
 
 
 bp = Blueprint("config", __name__, url_prefix="/config")

@@ -37,12 +37,12 @@ def _build_daemon_settings(proxy: Proxy) -> dict[str, list[str]]:
 
 def _list_authorities(proxy: Proxy) -> list[str]:
     """Return each `host[:port]` at which clients reach this proxy, once."""
-    alone = [
-        place
+    own_locations = [
+        location
         for row in proxy.rows
-        if proxy.has_own_host(row) and (place := proxy.find_mirror_location(row))
+        if proxy.has_own_host(row) and (location := proxy.find_mirror_location(row))
     ]
-    return list(dict.fromkeys([proxy.authority, *alone]))
+    return list(dict.fromkeys([proxy.authority, *own_locations]))
 
 
 def podman(proxy: Proxy) -> str:
@@ -53,21 +53,21 @@ def podman(proxy: Proxy) -> str:
     insecure = "insecure = true\n" if proxy.is_plain else ""
     tables = [
         f"[[registry]]\nprefix = {_quote(name)}\nlocation = {_quote(name)}\n"
-        f"[[registry.mirror]]\nlocation = {_quote(place)}\n{insecure}"
-        for name, place in _list_mirrors(proxy)
+        f"[[registry.mirror]]\nlocation = {_quote(location)}\n{insecure}"
+        for name, location in _list_mirrors(proxy)
     ]
-    found = {name for name, _ in _list_mirrors(proxy)}
-    left = [name for name, _ in proxy.list_mirrored() if name not in found]
+    reachable = {name for name, _ in _list_mirrors(proxy)}
+    unreachable = [name for name, _ in proxy.list_mirrored() if name not in reachable]
     return "\n".join(
-        [*tables, *(f"# {name} has no address here without a host.\n" for name in left)]
+        [*tables, *(f"# {name} has no address here without a host.\n" for name in unreachable)]
     )
 
 
 def _list_mirrors(proxy: Proxy) -> Iterator[tuple[str, str]]:
     """Yield each registry name and its address here, for clients that send no `ns`."""
     for name, row in proxy.list_mirrored():
-        if place := proxy.find_mirror_location(row):
-            yield name, place
+        if location := proxy.find_mirror_location(row):
+            yield name, location
 
 
 def containerd(proxy: Proxy) -> str:
@@ -75,12 +75,14 @@ def containerd(proxy: Proxy) -> str:
 
     `server` is this proxy too, so containerd does not fall back to the registry itself.
     """
-    alone = [
+    comments = [
         f"# For logins at {name}: the same with {url}, in {CERTS}/{name}/hosts.toml\n"
         for name, url in _list_own_hosts(proxy)
     ]
     url = _quote(proxy.url)
-    return f'{"".join(alone)}server = {url}\n\n[host.{url}]\n  capabilities = ["pull", "resolve"]\n'
+    return (
+        f'{"".join(comments)}server = {url}\n\n[host.{url}]\n  capabilities = ["pull", "resolve"]\n'
+    )
 
 
 def _list_own_hosts(proxy: Proxy) -> Iterator[tuple[str, str]]:
@@ -104,11 +106,14 @@ def buildkit(proxy: Proxy) -> str:
     tables = []
     for name, row in proxy.list_mirrored():
         # BuildKit also sends `ns`, so a registry without a usable prefix is still reachable.
-        place = proxy.find_mirror_location(row) or ("" if proxy.has_path else proxy.authority)
-        mirrors = [place] if place else []
+        location = proxy.find_mirror_location(row) or ("" if proxy.has_path else proxy.authority)
+        mirrors = [location] if location else []
         tables.append(f"[registry.{_quote(name)}]\n  mirrors = {json.dumps(mirrors)}\n")
     if proxy.is_plain:
-        tables += [f"[registry.{_quote(one)}]\n  http = true\n" for one in _list_authorities(proxy)]
+        tables += [
+            f"[registry.{_quote(authority)}]\n  http = true\n"
+            for authority in _list_authorities(proxy)
+        ]
     return "\n".join(tables)
 
 
@@ -183,7 +188,9 @@ def gitlab_ci(proxy: Proxy) -> str:
         options += ["--registry-mirror", mirror]
     if proxy.is_plain:
         options += [
-            word for one in _list_authorities(proxy) for word in ("--insecure-registry", one)
+            word
+            for authority in _list_authorities(proxy)
+            for word in ("--insecure-registry", authority)
         ]
     command = f"      command: {json.dumps(options)}\n" if options else ""
     return f"""\

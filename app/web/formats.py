@@ -27,15 +27,15 @@ _GROUPS: Final = frozenset({
     "image", "images", "i", "container", "containers", "c", "buildx", "imagetools", "manifest",
     "service",
 })  # fmt: skip
-_ALL: Final = frozenset({"pull", "image pull", "images pull", "i pull"})
+_PULLS: Final = frozenset({"pull", "image pull", "images pull", "i pull"})
 _RUNS: Final = frozenset({
     "run", "create", "container run", "container create", "containers create", "c create",
     "service create",
 })  # fmt: skip
-_FIRST: Final = frozenset({"from", "image inspect", "imagetools inspect", "manifest inspect"})
+_ONE_IMAGE: Final = frozenset({"from", "image inspect", "imagetools inspect", "manifest inspect"})
 """Commands that read one image, with their group; `inspect` in other groups reads none."""
 
-_ONLY: Final = {"buildah": frozenset({"pull", "from"}), "crictl": frozenset({"pull"})}
+_COMMANDS_OF: Final = {"buildah": frozenset({"pull", "from"}), "crictl": frozenset({"pull"})}
 """Programs in which only these commands pull; their other commands mean something else."""
 
 _WITH_VALUE: Final = frozenset({
@@ -67,71 +67,71 @@ def find_command_spans(text: str) -> Iterator[Span]:
     """Yield the span of each image that a command in the text would pull."""
     for words in _split_commands(text):
         names = [word.rpartition("/")[2].removesuffix(".exe") for _, _, word in words]
-        at = next((place for place, name in enumerate(names) if name in _PROGRAMS), None)
-        if at is None:
+        index = next((i for i, name in enumerate(names) if name in _PROGRAMS), None)
+        if index is None:
             continue
-        rest = words[at + 1 :]
-        if names[at] == "kubectl":
+        rest = words[index + 1 :]
+        if names[index] == "kubectl":
             yield from _find_kubectl(rest)
-        elif names[at] == "skopeo":
+        elif names[index] == "skopeo":
             yield from _find_skopeo(rest)
         else:
-            yield from _find_pulled(names[at], rest)
+            yield from _find_pulled(names[index], rest)
 
 
 def _split_commands(text: str) -> Iterator[list[Word]]:
     """Yield the words of each command of a text: lines, and parts separated by `;`, `&` or `|`."""
     words: list[Word] = []
-    for found in _WORD.finditer(text):
-        group = found.lastgroup
+    for match in _WORD.finditer(text):
+        group = match.lastgroup
         if group == "end":
             yield words
             words = []
         elif group:
-            words.append((*found.span(group), found[group]))
+            words.append((*match.span(group), match[group]))
     yield words
 
 
 def _find_pulled(program: str, words: Sequence[Word]) -> Iterator[Span]:
     verb, rest = _split_verb(words)
-    if verb not in _ONLY.get(program, {verb}):
+    if verb not in _COMMANDS_OF.get(program, {verb}):
         return
-    if verb in _ALL:
+    if verb in _PULLS:
         yield from _find_positional(rest, _WITH_VALUE - (_TAGS if program in _HAVE_TAGS else set()))
-    elif verb in _FIRST | _RUNS:
+    elif verb in _ONE_IMAGE | _RUNS:
         has_many = verb in _RUNS or verb == "from"
         yield from [*_find_positional(rest, None if has_many else _WITH_VALUE)][:1]
 
 
 def _split_verb(words: Sequence[Word]) -> tuple[str, Sequence[Word]]:
     """Return a program's subcommand with its group, and the words after it."""
-    skipped = False
+    is_value = False
     group = ""
-    for place, (_, _, word) in enumerate(words):
-        if skipped:
-            skipped = False
+    for index, (_, _, word) in enumerate(words):
+        if is_value:
+            is_value = False
         elif word.startswith("-"):
-            skipped = word in _WITH_VALUE
+            is_value = word in _WITH_VALUE
         elif word in _GROUPS:
             group = f"{word} "
         else:
-            return f"{group}{word}", words[place + 1 :]
+            return f"{group}{word}", words[index + 1 :]
     return "", ()
 
 
-def _find_positional(words: Sequence[Word], known: Collection[str] | None) -> Iterator[Span]:
+def _find_positional(words: Sequence[Word], valued: Collection[str] | None) -> Iterator[Span]:
     """Yield the spans of positional arguments, up to a comment or redirection of the shell.
 
-    `known` are the options that take a value, or None if nearly all do.
+    `valued` are the options that take a value, or None if nearly all do.
     """
-    skipped = False
+    is_value = False
     for start, end, word in words:
         if word.startswith(("#", ">", "<")):
             return
-        if skipped:
-            skipped = False
+        if is_value:
+            is_value = False
         elif word.startswith("-"):
-            skipped = _takes_value(word) if known is None else word in known
+            is_value = _takes_value(word) if valued is None else word in valued
         else:
             yield start, end
 
@@ -141,7 +141,7 @@ def _takes_value(option: str) -> bool:
     if option.startswith("--"):
         return "=" not in option and option not in _WITHOUT_VALUE
     letters = option[1:]
-    first = next((at for at, one in enumerate(letters) if one not in _LETTERS_WITHOUT_VALUE), None)
+    first = next((i for i, char in enumerate(letters) if char not in _LETTERS_WITHOUT_VALUE), None)
     # In `-p80:80` the value is part of the same word.
     return first is not None and first == len(letters) - 1
 
@@ -157,14 +157,14 @@ def _find_skopeo(words: Sequence[Word]) -> Iterator[Span]:
 
 def _find_kubectl(words: Sequence[Word]) -> Iterator[Span]:
     """Yield the images in `--image` of `run` and `create`, and in `set image container=image`."""
-    sets = [word for _, _, word in words if not word.startswith("-")][:2] == ["set", "image"]
-    after = False
+    is_set = [word for _, _, word in words if not word.startswith("-")][:2] == ["set", "image"]
+    is_value = False
     for start, end, word in words:
         if word.startswith("--image="):
             yield start + len("--image="), end
-        elif after or (sets and "=" in word and not word.startswith("-")):
-            yield (start if after else start + word.index("=") + 1), end
-        after = word == "--image"
+        elif is_value or (is_set and "=" in word and not word.startswith("-")):
+            yield (start if is_value else start + word.index("=") + 1), end
+        is_value = word == "--image"
 
 
 # Dockerfiles.
@@ -201,9 +201,9 @@ def find_dockerfile_spans(text: str) -> Iterator[Span]:
     if not bases:
         return
     defaults = {
-        found["name"]: found.span("image")
+        match["name"]: match.span("image")
         for line in _ARG.finditer(flat, 0, bases[0].start())  # later ones belong to a stage
-        for found in _DEFAULT.finditer(flat, *line.span("all"))
+        for match in _DEFAULT.finditer(flat, *line.span("all"))
     }
     stages = {"scratch"}
     for base in bases:
@@ -214,10 +214,10 @@ def find_dockerfile_spans(text: str) -> Iterator[Span]:
             yield start, end
         if base["stage"]:
             stages.add(base["stage"].lower())
-    for found in [*_COPY.finditer(flat), *_find_mounted(flat)]:
-        name = found["image"]
+    for match in [*_COPY.finditer(flat), *_find_mounted(flat)]:
+        name = match["image"]
         if name.lower() not in stages and not name.isdecimal():
-            yield found.span("image")
+            yield match.span("image")
     if syntax := _SYNTAX.search(text):
         yield syntax.span("image")
 
@@ -236,23 +236,23 @@ def _flatten(text: str) -> str:
     escape = "`" if _ESCAPE.match(text) else "\\"
     flat: list[str] = []
     heredocs: list[re.Match[str]] = []
-    begun = ""
+    continued = ""
     for line in text.splitlines(keepends=True):
-        bare = line.rstrip("\r\n")
+        content = line.rstrip("\r\n")
         if heredocs:
-            if _ends_heredoc(heredocs[0], bare):
+            if _ends_heredoc(heredocs[0], content):
                 del heredocs[0]
-            flat.append(" " * len(bare) + line[len(bare) :])
-        elif begun and (not bare.strip() or bare.lstrip().startswith("#")):
+            flat.append(" " * len(content) + line[len(content) :])
+        elif continued and (not content.strip() or content.lstrip().startswith("#")):
             flat.append(" " * len(line))
-        elif bare.rstrip().endswith(escape) and not bare.lstrip().startswith("#"):
-            part = bare.rstrip()[:-1]
-            begun += f"{part} "
-            flat.append(part.ljust(len(line)))
+        elif content.rstrip().endswith(escape) and not content.lstrip().startswith("#"):
+            unfinished = content.rstrip()[:-1]
+            continued += f"{unfinished} "
+            flat.append(unfinished.ljust(len(line)))
         else:
-            if _TAKES_HEREDOCS.match(begun + bare):
-                heredocs = list(_HEREDOC.finditer(begun + bare))
-            begun = ""
+            if _TAKES_HEREDOCS.match(continued + content):
+                heredocs = list(_HEREDOC.finditer(continued + content))
+            continued = ""
             flat.append(line)
     return "".join(flat)
 
@@ -301,55 +301,55 @@ def find_document_spans(text: str) -> Iterator[Span]:
     """
     lines = text.splitlines(keepends=True)
     built, services, named = _find_built(lines), _find_services(lines), _find_image_mappings(lines)
-    at = 0
+    offset = 0
     for number, line in enumerate(lines):
         if number not in built and not line.lstrip().startswith("#"):
-            also = [_SERVICE] if number in services else [_NAME] if number in named else []
-            only_named = _find_built_in_flow(line)
-            for pattern in (_KEY, _ACTION, _JOB, *also):
-                for found in pattern.finditer(line):
-                    if found.start() not in only_named:
-                        yield at + found.start("image"), at + found.end("image")
-        at += len(line)
+            extra = [_SERVICE] if number in services else [_NAME] if number in named else []
+            built_at = _find_built_in_flow(line)
+            for pattern in (_KEY, _ACTION, _JOB, *extra):
+                for match in pattern.finditer(line):
+                    if match.start() not in built_at:
+                        yield offset + match.start("image"), offset + match.end("image")
+        offset += len(line)
 
 
 def _find_services(lines: list[str]) -> set[int]:
     """Return the line numbers of the items of `services:` lists (GitLab; compose has mappings)."""
     items: set[int] = set()
-    least, column = -1, -1
+    key, dash = -1, -1
     # The columns of the key (-1 outside a list), and of the list's dashes (-1 until the first).
     for number, line in enumerate(lines):
-        bare = line.strip()
-        if not bare or bare.startswith("#"):
+        content = line.strip()
+        if not content or content.startswith("#"):
             continue
         indent = len(line) - len(line.lstrip())
-        if found := _SERVICES.fullmatch(line):
-            least, column = len(found["indent"]), -1
-        elif least >= 0 and bare.startswith("- ") and (column if column >= 0 else least) <= indent:
-            column = indent if column < 0 else column
-            if indent == column:
+        if match := _SERVICES.fullmatch(line):
+            key, dash = len(match["indent"]), -1
+        elif key >= 0 and content.startswith("- ") and (dash if dash >= 0 else key) <= indent:
+            dash = indent if dash < 0 else dash
+            if indent == dash:
                 items.add(number)
-        elif column < 0 or indent <= column:
-            least = -1
+        elif dash < 0 or indent <= dash:
+            key = -1
     return items
 
 
 def _find_image_mappings(lines: list[str]) -> set[int]:
     """Return the numbers of the lines that hold the keys of an `image:` mapping."""
     items: set[int] = set()
-    outer, column = -1, -1
+    key, child = -1, -1
     for number, line in enumerate(lines):
-        bare = line.strip()
-        if not bare or bare.startswith("#"):
+        content = line.strip()
+        if not content or content.startswith("#"):
             continue
         indent = len(line) - len(line.lstrip())
         if _MAPPING.fullmatch(line):
-            outer, column = line.index("image"), -1
-        elif 0 <= outer < indent and column in {-1, indent}:
-            column = indent
+            key, child = line.index("image"), -1
+        elif 0 <= key < indent and child in {-1, indent}:
+            child = indent
             items.add(number)
-        elif indent <= outer:
-            outer = -1
+        elif indent <= key:
+            key = -1
     return items
 
 
@@ -357,21 +357,21 @@ def _find_built_in_flow(line: str) -> set[int]:
     """Return the offsets of each `image:` beside a `build:` in a flow mapping (compose)."""
     if "{" not in line or "build" not in line:
         return set()
-    frames, count = [0], 0
+    open_mappings, count = [0], 0
     images: list[tuple[int, int]] = []
     building: set[int] = set()
-    for found in _FLOW.finditer(line):
-        if found["open"]:
+    for match in _FLOW.finditer(line):
+        if match["open"]:
             count += 1
-            frames.append(count)
-        elif found["close"]:
-            frames.pop()
-            frames = frames or [0]
-        elif found["image"]:
-            images.append((found.start(), frames[-1]))
-        elif found[0][0] != "$" and len(frames) > 1:
-            building.add(frames[-1])
-    return {place for place, frame in images if frame in building}
+            open_mappings.append(count)
+        elif match["close"]:
+            open_mappings.pop()
+            open_mappings = open_mappings or [0]
+        elif match["image"]:
+            images.append((match.start(), open_mappings[-1]))
+        elif match[0][0] != "$" and len(open_mappings) > 1:
+            building.add(open_mappings[-1])
+    return {offset for offset, mapping in images if mapping in building}
 
 
 def _find_built(lines: list[str]) -> set[int]:
@@ -382,19 +382,19 @@ def _find_built(lines: list[str]) -> set[int]:
     building: set[int] = set()
     count = 0
     for number, line in enumerate(lines):
-        found = _OPENING.match(line)
-        if found is None or not found["key"]:
+        match = _OPENING.match(line)
+        if match is None or not match["key"]:
             continue
-        column = found.end("dashes")
+        column = match.end("dashes")
         while mappings and (
-            mappings[-1][0] > column or (found["dashes"] and mappings[-1][0] == column)
+            mappings[-1][0] > column or (match["dashes"] and mappings[-1][0] == column)
         ):
             mappings.pop()
         if not mappings or mappings[-1][0] < column:
             count += 1
             mappings.append((column, count))
-        if found["key"] == "build" and column:  # at the top level, `build` is the name of a job
+        if match["key"] == "build" and column:  # at the top level, `build` is the name of a job
             building.add(mappings[-1][1])
-        if found["key"] == "image":
+        if match["key"] == "image":
             images.append((number, mappings[-1][1]))
     return {number for number, mapping in images if mapping in building}

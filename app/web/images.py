@@ -19,7 +19,7 @@ _IMAGE: Final = re.compile(
     rf"(?P<version>(?::(?:{_VARIABLE}|[\w.-])++)?(?:@(?:{DIGEST_PATTERN}|{_VARIABLE}))?)"
 )
 _ID: Final = re.compile(r"[0-9a-f]{64}")
-_LONGEST: Final = 1024
+_MAX_LENGTH: Final = 1024
 """In characters; a host, a name, a tag and a digest together are shorter."""
 
 
@@ -40,12 +40,12 @@ def parse_image_name(text: str) -> ImageName | None:
 
     The registry is Docker Hub if the text has none.
     """
-    if len(text) > _LONGEST or _ID.fullmatch(text) or not text.isascii():
+    if len(text) > _MAX_LENGTH or _ID.fullmatch(text) or not text.isascii():
         return None
-    found = _IMAGE.fullmatch(text)
-    if found is None:
+    match = _IMAGE.fullmatch(text)
+    if match is None:
         return None
-    return ImageName(found["registry"] or DOCKER_HUB, found["repository"], found["version"])
+    return ImageName(match["registry"] or DOCKER_HUB, match["repository"], match["version"])
 
 
 def has_variable(text: str) -> bool:

@@ -31,8 +31,8 @@ class Language:
 
         Text between backticks becomes `<code>`.
         """
-        marked = _CODE.sub(r"<code>\1</code>", str(escape(self.texts[key])))
-        return Markup(marked).format(**values) if values else Markup(marked)  # noqa: S704
+        markup = _CODE.sub(r"<code>\1</code>", str(escape(self.texts[key])))
+        return Markup(markup).format(**values) if values else Markup(markup)  # noqa: S704
 
     def group(self, prefix: str) -> dict[str, str]:
         """Return the texts below a key without that prefix, unformatted for a script to fill in."""
@@ -67,9 +67,9 @@ def choose_language() -> Language:
     else the default. Werkzeug's own matching would pick `en` for `ko-KR, en;q=0.5`, because it
     prefers an exact match.
     """
-    for chosen in (request.args.get(CHOICE, ""), request.cookies.get(CHOICE, "")):
-        if chosen in LANGUAGES:
-            return LANGUAGES[chosen]
+    for choice in (request.args.get(CHOICE, ""), request.cookies.get(CHOICE, "")):
+        if choice in LANGUAGES:
+            return LANGUAGES[choice]
     for tag, quality in request.accept_languages:
         code = tag.lower().partition("-")[0]
         if quality and code in LANGUAGES:

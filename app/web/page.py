@@ -55,32 +55,32 @@ def form() -> Response:
 
 
 def _render_page(context: RequestContext, typed: str) -> Response:
-    proxy, read = build_proxy(context), choose_language()
+    proxy, language = build_proxy(context), choose_language()
     services = context.services
-    counted = services.figures
+    figures_reader = services.figures
     typed = typed[:LONGEST].replace("\r\n", "\n")
-    first = "" if typed.strip() else shown.build_initial_text(proxy)
-    done = rewrite_text(first or typed, proxy)
+    initial_text = "" if typed.strip() else shown.build_initial_text(proxy)
+    rewriting = rewrite_text(initial_text or typed, proxy)
     response = Response(
         render_template(
             "page.html",
             proxy=proxy,
             root=f"{urlsplit(proxy.url).path}/",
             version=VERSION,
-            language=read,
+            language=language,
             languages=LANGUAGES.values(),
-            text=read.text,
+            text=language.text,
             asset=assets.build_url,
             with_own_marked=shown.mark_own_addresses,
-            typed=first or typed,
-            done=None if first else done,
-            rewritten=shown.mark_changes(done),
+            typed=initial_text or typed,
+            done=None if initial_text else rewriting,
+            rewritten=shown.mark_changes(rewriting),
             examples=shown.list_examples(proxy),
             another=shown.build_other_image(proxy),
             clients=clients.CLIENTS.values(),
             steps=setup.build_steps,
-            figures=Readout(counted.build_summary(), read)
-            if counted and may_see_figures(context)
+            figures=Readout(figures_reader.build_summary(), language)
+            if figures_reader and may_see_figures(context)
             else None,
             searched=services.index is not None and proxy.default.name == DOCKER_HUB,
         ),
@@ -91,7 +91,7 @@ def _render_page(context: RequestContext, typed: str) -> Response:
     if not proxy.is_plain:
         # Over plain http, browsers ignore this header and log a warning.
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    _set_language_cookie(context, response, read, proxy)
+    _set_language_cookie(context, response, language, proxy)
     return response
 
 
@@ -105,13 +105,13 @@ def _set_security_headers(response: Response) -> None:
 
 
 def _set_language_cookie(
-    context: RequestContext, response: Response, read: Language, proxy: Proxy
+    context: RequestContext, response: Response, language: Language, proxy: Proxy
 ) -> None:
     """Set the language cookie, only if the query of this request chose the language."""
-    if context.request.args.get(CHOICE) == read.code:
+    if context.request.args.get(CHOICE) == language.code:
         response.set_cookie(
             CHOICE,
-            read.code,
+            language.code,
             max_age=_YEAR,
             path=f"{urlsplit(proxy.url).path}/",
             secure=not proxy.is_plain,

@@ -92,8 +92,8 @@ class Proxy:
         """
         for row in self.rows:
             for name in sorted(row.names, key=lambda name: (name != row.name, name)):
-                doubled = name in DOCKER_HUB_ALIASES and name != DOCKER_HUB
-                if _CLIENTS_REGISTRY.fullmatch(name) and not doubled:
+                is_alias = name in DOCKER_HUB_ALIASES and name != DOCKER_HUB
+                if _CLIENTS_REGISTRY.fullmatch(name) and not is_alias:
                     yield name, row
 
     def find_mirror_location(self, row: Registry) -> str | None:
@@ -113,8 +113,8 @@ class Proxy:
     def is_own(self, authority: str) -> bool:
         """Return whether an image name that begins with `authority` already points here."""
         host = urlsplit(f"//{authority.lower()}").hostname or ""
-        ours = {self.authority.lower(), urlsplit(self.url).netloc.lower()}
-        return authority.lower() in ours or host in self.registries.hosts
+        own_authorities = {self.authority.lower(), urlsplit(self.url).netloc.lower()}
+        return authority.lower() in own_authorities or host in self.registries.hosts
 
     def get_registry(self, registry: str) -> Registry:
         """Return the registry by its name; raise NameUnknown if it is not served here."""
@@ -129,22 +129,22 @@ class Proxy:
         Return None if no name here resolves to it.
         """
         prefix = self._find_prefix(row)
-        alone = self.has_own_host(row)
-        if self.has_path and not alone:
+        has_own_host = self.has_own_host(row)
+        if self.has_path and not has_own_host:
             return None
-        own = urlsplit(self.url_of(row)).netloc if alone else self.authority
-        for written in (repository, f"{prefix}/{repository}"):
-            if self._resolves_to(own, written, row, repository):
-                return f"{own}/{written}"
+        authority = urlsplit(self.url_of(row)).netloc if has_own_host else self.authority
+        for name in (repository, f"{prefix}/{repository}"):
+            if self._resolves_to(authority, name, row, repository):
+                return f"{authority}/{name}"
         return None
 
-    def _resolves_to(self, authority: str, written: str, row: Registry, repository: str) -> bool:
+    def _resolves_to(self, authority: str, name: str, row: Registry, repository: str) -> bool:
         host = urlsplit(f"//{authority}").hostname or ""
         try:
-            found = self.registries.resolve(RepositoryName.parse(written), ns=None, host=host)
+            address = self.registries.resolve(RepositoryName.parse(name), ns=None, host=host)
         except RegistryError:
             return False
-        return found.registry is row and found.repository == row.complete_name(repository)
+        return address.registry is row and address.repository == row.complete_name(repository)
 
     def _find_prefix(self, row: Registry) -> str:
         """Return the registry's prefix, or "" if all its names have a port.
@@ -159,5 +159,5 @@ class Proxy:
 
         Docker Hub's namespaces contain no dot, so only a prefix without one can clash there.
         """
-        others = [name for one in self.rows if one is not row for name in one.names]
-        return any(row.name != DOCKER_HUB or "." not in name for name in others)
+        other_names = [name for other in self.rows if other is not row for name in other.names]
+        return any(row.name != DOCKER_HUB or "." not in name for name in other_names)

@@ -10,7 +10,7 @@ from app.web.languages import Language
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 _THOUSAND: Final = 1000
-_TEN: Final = 9.95
+_MAX_WITH_DECIMAL: Final = 9.95
 """Sizes of a kilobyte or more have one decimal place if the number is below this."""
 _MINUTE, _HOUR = 60, 3600
 
@@ -21,7 +21,7 @@ def format_size(count: float) -> str:
     while count >= _THOUSAND - 0.5 and unit < len(_UNITS) - 1:
         count /= _THOUSAND
         unit += 1
-    digits = 1 if unit and count < _TEN else 0
+    digits = 1 if unit and count < _MAX_WITH_DECIMAL else 0
     return f"{count:.{digits}f} {_UNITS[unit]}"
 
 
@@ -54,8 +54,10 @@ _TOTALS: Final = {
     "pulls_spent": ("total_spent", format_number),
     "pulls_saved": ("total_saved", format_number),
 }
-_FROM_CACHE: Final = ("hits", "revalidated", "collapsed", "stale")
-_TOLD: Final = frozenset({"no_space", "min_free", "max_size", "read_only", "permission"})
+_CACHE_RESULTS: Final = ("hits", "revalidated", "collapsed", "stale")
+_TRANSLATED_FAULTS: Final = frozenset(
+    {"no_space", "min_free", "max_size", "read_only", "permission"}
+)
 """Cache faults with their own text; the others are disk errors, which the log describes."""
 _DIGITS: Final = 12
 """The characters of a digest that the page shows, as many as Docker does."""
@@ -89,44 +91,47 @@ class Readout:
     @property
     def cache(self) -> list[Fact]:
         """The cache's size, entries and hit ratio; empty if there is no cache."""
-        kept = self.snapshot["cache"]
-        if kept is None:
+        figures = self.snapshot["cache"]
+        if figures is None:
             return []
-        from_cache = sum(kept[result] for result in _FROM_CACHE)
-        asked = from_cache + kept["misses"]
-        size = format_size(kept["size"])
-        if kept["max_size"] is not None:
-            size = self._translate("of", sent=size, total=format_size(kept["max_size"]))
-        told = {
+        from_cache = sum(figures[result] for result in _CACHE_RESULTS)
+        requests = from_cache + figures["misses"]
+        size = format_size(figures["size"])
+        if figures["max_size"] is not None:
+            size = self._translate("of", sent=size, total=format_size(figures["max_size"]))
+        amounts = {
             "kept": size,
-            "entries": format_number(kept["entries"]),
-            "share": f"{from_cache / asked:.0%}" if asked else "-",
-            "saved": format_size(kept["bytes_saved"]),
-            "evictions": format_number(kept["evictions"]),
+            "entries": format_number(figures["entries"]),
+            "share": f"{from_cache / requests:.0%}" if requests else "-",
+            "saved": format_size(figures["bytes_saved"]),
+            "evictions": format_number(figures["evictions"]),
         }
-        return [Fact(key, self._translate(key), amount) for key, amount in told.items()]
+        return [Fact(key, self._translate(key), amount) for key, amount in amounts.items()]
 
     @property
     def fault(self) -> str:
         """Why the cache stores nothing, or "" if it works or there is no cache."""
-        kept = self.snapshot["cache"]
-        if kept is None or not kept["error"]:
+        figures = self.snapshot["cache"]
+        if figures is None or not figures["error"]:
             return ""
         return self._translate(
-            f"fault_{kept['error']}" if kept["error"] in _TOLD else "fault_io",
-            free=format_size(kept["free"]),
-            least=format_size(kept["min_free"]),
+            f"fault_{figures['error']}" if figures["error"] in _TRANSLATED_FAULTS else "fault_io",
+            free=format_size(figures["free"]),
+            least=format_size(figures["min_free"]),
         )
 
     @property
     def registries(self) -> list[dict[str, Any]]:
         """Each registry with its state and the pulls that remain (its rate limits)."""
-        return [self._build_registry(one) for one in self.snapshot["registries"]]
+        return [self._build_registry(registry) for registry in self.snapshot["registries"]]
 
     @property
     def downloads(self) -> list[dict[str, Any]]:
         """The first MOST_DOWNLOADS of the downloads in progress."""
-        return [self._build_download(one) for one in self.snapshot["downloads"][:MOST_DOWNLOADS]]
+        return [
+            self._build_download(download)
+            for download in self.snapshot["downloads"][:MOST_DOWNLOADS]
+        ]
 
     @property
     def more(self) -> str:
@@ -134,31 +139,31 @@ class Readout:
         count = len(self.snapshot["downloads"]) - MOST_DOWNLOADS
         return self._translate("more", count=format_number(count)) if count > 0 else ""
 
-    def _build_registry(self, one: Mapping[str, Any]) -> dict[str, Any]:
-        state = {True: "answers", False: "silent", None: "unknown"}[one["reachable"]]
-        if one["circuit_open"]:
+    def _build_registry(self, registry: Mapping[str, Any]) -> dict[str, Any]:
+        state = {True: "answers", False: "silent", None: "unknown"}[registry["reachable"]]
+        if registry["circuit_open"]:
             state = "alone"
-        ago = one["seconds_ago"]
-        budgets = select_scarcest(one["rate_limits"])
+        seconds_ago = registry["seconds_ago"]
+        budgets = select_scarcest(registry["rate_limits"])
         return {
-            "name": one["name"],
-            "default": one["default"],
+            "name": registry["name"],
+            "default": registry["default"],
             "state": state,
             "says": self._translate(state),
             "heard": ""
-            if ago is None
-            else self._translate("heard", time=self._format_duration(ago)),
+            if seconds_ago is None
+            else self._translate("heard", time=self._format_duration(seconds_ago)),
             "pulls": self._format_pulls_left("chip_pulls", budgets[0]) if budgets else "",
             "budgets": [self._build_budget(budget) for budget in budgets],
         }
 
     def _build_budget(self, budget: Mapping[str, Any]) -> dict[str, Any]:
-        whose = "account" if budget["kind"] == "account" else "anonymous"
+        owner_key = "account" if budget["kind"] == "account" else "anonymous"
         name = budget["identity"].partition("-")[2]
-        told = self._translate("heard", time=self._format_duration(budget["seconds_ago"]))
+        age = self._translate("heard", time=self._format_duration(budget["seconds_ago"]))
         return {
             "says": self._format_pulls_left("window", budget),
-            "whose": f"{self._translate(whose, name=name)} · {told}",
+            "whose": f"{self._translate(owner_key, name=name)} · {age}",
             "remaining": budget["remaining"],
             "limit": budget["limit"],
             "low": budget["low"],
@@ -172,16 +177,16 @@ class Readout:
             time=self._format_duration(budget["window"]),
         )
 
-    def _build_download(self, one: Mapping[str, Any]) -> dict[str, Any]:
-        sent, total = format_size(one["bytes"]), one["total"]
+    def _build_download(self, download: Mapping[str, Any]) -> dict[str, Any]:
+        sent, total = format_size(download["bytes"]), download["total"]
         progress = (
             sent if total is None else self._translate("of", sent=sent, total=format_size(total))
         )
-        parts = [progress, self._translate(one["cache"]) if one["cache"] else ""]
+        parts = [progress, self._translate(download["cache"]) if download["cache"] else ""]
         return {
-            "name": f"{one['registry']}/{one['repository']}",
-            "reference": shorten_reference(one["reference"]),
-            "bytes": one["bytes"],
+            "name": f"{download['registry']}/{download['repository']}",
+            "reference": shorten_reference(download["reference"]),
+            "bytes": download["bytes"],
             "total": total,
             "says": " · ".join(part for part in parts if part),
         }
@@ -196,7 +201,7 @@ class Readout:
 
 def select_scarcest(budgets: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the four budgets with the smallest share of pulls left, the smallest first."""
-    return sorted(budgets, key=lambda one: one["remaining"] / max(one["limit"], 1))[:4]
+    return sorted(budgets, key=lambda budget: budget["remaining"] / max(budget["limit"], 1))[:4]
 
 
 def shorten_reference(reference: str) -> str:

@@ -43,64 +43,66 @@ def rewrite_text(text: str, proxy: Proxy) -> Rewriting:
     The text may be a name, a command, a Dockerfile, a compose file and so on.
     """
     changes: dict[str, str] = {}
-    left: dict[str, SkipReason] = {}
+    skipped: dict[str, SkipReason] = {}
     pieces = []
-    done = 0
+    copied_until = 0
     address = cache(partial(_resolve_address, proxy))
     for start, end in _find_names(text):
-        written = text[start:end]
-        new = address(written)
-        if isinstance(new, SkipReason):
-            left[written] = new
-        elif new:
-            changes[written] = new
-            pieces += [text[done:start], new]
-            done = end
-    return Rewriting("".join([*pieces, text[done:]]), tuple(changes.items()), tuple(left.items()))
+        name = text[start:end]
+        address_or_reason = address(name)
+        if isinstance(address_or_reason, SkipReason):
+            skipped[name] = address_or_reason
+        elif address_or_reason:
+            changes[name] = address_or_reason
+            pieces += [text[copied_until:start], address_or_reason]
+            copied_until = end
+    return Rewriting(
+        "".join([*pieces, text[copied_until:]]), tuple(changes.items()), tuple(skipped.items())
+    )
 
 
 def _find_names(text: str) -> Iterator[Span]:
     """Yield the spans of image names in order, without overlaps."""
-    found = {
+    spans = {
         *formats.find_dockerfile_spans(text),
         *formats.find_document_spans(text),
         *formats.find_command_spans(text),
     }
-    done = 0
-    for start, end in sorted(found or _find_plain_names(text)):
-        if start >= done:
+    last_end = 0
+    for start, end in sorted(spans or _find_plain_names(text)):
+        if start >= last_end:
             yield _find_default(text, start, end)
-            done = end
+            last_end = end
 
 
 def _find_default(text: str, start: int, end: int) -> Span:
     """Return the span of the default if a name is `${VARIABLE:-default}`, else the given span."""
-    found = _WITH_DEFAULT.fullmatch(text, start, end)
-    return found.span("default") if found else (start, end)
+    match = _WITH_DEFAULT.fullmatch(text, start, end)
+    return match.span("default") if match else (start, end)
 
 
 def _find_plain_names(text: str) -> list[Span]:
     """Return the span of each line's image name, or [] if any line is more than a name."""
-    places = []
-    at = 0
+    spans = []
+    line_start = 0
     for line in text.splitlines(keepends=True):
         if name := line.strip():
-            start = at + line.index(name)
-            places.append((start, start + len(name)))
-        at += len(line)
-    return places if all(parse_image_name(text[start:end]) for start, end in places) else []
+            start = line_start + line.index(name)
+            spans.append((start, start + len(name)))
+        line_start += len(line)
+    return spans if all(parse_image_name(text[start:end]) for start, end in spans) else []
 
 
-def _resolve_address(proxy: Proxy, written: str) -> str | SkipReason | None:
+def _resolve_address(proxy: Proxy, text: str) -> str | SkipReason | None:
     """Return an image's address here, or why it has none; None if the text is not an image."""
-    meant = parse_image_name(written)
-    if meant is None:
-        return SkipReason.VARIABLE if has_variable(written) else None
-    if proxy.is_own(meant.registry):
+    image = parse_image_name(text)
+    if image is None:
+        return SkipReason.VARIABLE if has_variable(text) else None
+    if proxy.is_own(image.registry):
         return SkipReason.ALREADY_PROXIED
     try:
-        row = proxy.get_registry(meant.registry)
+        row = proxy.get_registry(image.registry)
     except NameUnknown:
         return SkipReason.NOT_SERVED
-    name = proxy.build_name(row, meant.repository)
-    return f"{name}{meant.version}" if name else SkipReason.NOT_SERVED
+    name = proxy.build_name(row, image.repository)
+    return f"{name}{image.version}" if name else SkipReason.NOT_SERVED

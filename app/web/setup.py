@@ -20,10 +20,10 @@ def build_login(client: ClientRecipe, proxy: Proxy) -> tuple[str, str]:
 
     The text is empty if the client has no login of its own, or if the proxy is below a path.
     """
-    place, text = _WAYS.get(client.name, (TERMINAL, _format_no_login))
+    location, format_login = _LOGINS.get(client.name, (TERMINAL, _format_no_login))
     if proxy.has_path:  # clients log in at hosts
         return TERMINAL, ""
-    return (client.path if place else TERMINAL), text(proxy.authority)
+    return (client.path if location else TERMINAL), format_login(proxy.authority)
 
 
 def _format_no_login(_: str) -> str:
@@ -80,7 +80,7 @@ def _format_gitlab_login(authority: str) -> str:
 
 
 _FILE: Final = "file"
-_WAYS: Final[Mapping[str, tuple[str, Callable[[str], str]]]] = {
+_LOGINS: Final[Mapping[str, tuple[str, Callable[[str], str]]]] = {
     "docker": (TERMINAL, _format_docker_login),
     "podman": (TERMINAL, _format_podman_login),
     "containerd": (TERMINAL, _format_containerd_login),
@@ -127,9 +127,9 @@ def build_steps(client: ClientRecipe, proxy: Proxy) -> Iterator[Step]:
     if client.name == "podman" and _takes_logins_of_hub(proxy):
         yield Step("setup.podman-private", TERMINAL, f"podman login {proxy.authority}\n")
     if client.name == "containerd":
-        for place, plugin in _CONTAINERD_FILES.items():
+        for location, plugin in _CONTAINERD_FILES.items():
             content = f'[plugins."{plugin}".registry]\n  config_path = "/etc/containerd/certs.d"\n'
-            yield Step("setup.containerd-folder", place, content)
+            yield Step("setup.containerd-folder", location, content)
 
 
 def _build_install(client: ClientRecipe, proxy: Proxy) -> tuple[str, str, str]:
@@ -141,8 +141,8 @@ def _build_install(client: ClientRecipe, proxy: Proxy) -> tuple[str, str, str]:
         curl = f"sudo curl -fsS --create-dirs -o {client.path} {url}\n"
     else:
         curl = f"curl -fsS -o {client.path} {url}\n"
-    then = f"{client.apply_command}\n" if client.apply_command else ""
-    return "setup.fetched", TERMINAL, f"{curl}{then}"
+    apply_command = f"{client.apply_command}\n" if client.apply_command else ""
+    return "setup.fetched", TERMINAL, f"{curl}{apply_command}"
 
 
 def _build_docker_steps(client: ClientRecipe, proxy: Proxy) -> Iterator[Step]:
@@ -169,5 +169,5 @@ def _build_docker_steps(client: ClientRecipe, proxy: Proxy) -> Iterator[Step]:
 def _takes_logins_of_hub(proxy: Proxy) -> bool:
     """Return whether a login to this proxy's own address is a login to Docker Hub."""
     row = proxy.default
-    is_hubs = row.name == DOCKER_HUB and not row.managed
-    return is_hubs and not (proxy.has_users or proxy.has_path)
+    takes_login = row.name == DOCKER_HUB and not row.managed
+    return takes_login and not (proxy.has_users or proxy.has_path)

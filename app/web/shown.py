@@ -41,14 +41,14 @@ EXAMPLES: Final = (
 
 def mark_own_addresses(text: str, proxy: Proxy) -> Markup:
     """Return a text as HTML with the addresses of this proxy in `<mark>`."""
-    places = (proxy.url_of(row) for row in proxy.rows)
-    urls = {proxy.url, *places}
+    row_urls = (proxy.url_of(row) for row in proxy.rows)
+    urls = {proxy.url, *row_urls}
     return _mark(text, {proxy.authority, *urls, *(url.partition("://")[2] for url in urls)})
 
 
-def mark_changes(done: Rewriting) -> Markup:
+def mark_changes(rewriting: Rewriting) -> Markup:
     """Return a rewritten text as HTML with the changed names in `<mark>`."""
-    return _mark(done.text, {new for _, new in done.changes})
+    return _mark(rewriting.text, {new for _, new in rewriting.changes})
 
 
 def _mark(text: str, names: Collection[str]) -> Markup:
@@ -60,27 +60,31 @@ def _mark(text: str, names: Collection[str]) -> Markup:
     """
     lengths = sorted({len(name) for name in names}, reverse=True)
     pieces = []
-    done = 0
+    copied_until = 0
     for start in _find_hosts(text, names):
-        fits = (text[start : start + length] for length in lengths)
-        name = next((one for one in fits if one in names), "") if start >= done else ""
+        candidates = (text[start : start + length] for length in lengths)
+        name = (
+            next((candidate for candidate in candidates if candidate in names), "")
+            if start >= copied_until
+            else ""
+        )
         if name:
-            pieces += [escape(text[done:start]), Markup("<mark>{}</mark>").format(name)]
-            done = start + len(name)
-    return Markup().join([*pieces, text[done:]])
+            pieces += [escape(text[copied_until:start]), Markup("<mark>{}</mark>").format(name)]
+            copied_until = start + len(name)
+    return Markup().join([*pieces, text[copied_until:]])
 
 
 def _find_hosts(text: str, names: Iterable[str]) -> Iterator[int]:
     """Yield the offsets at which a name's host begins."""
     hosts = {re.escape(_PATH.sub("", name)) for name in names}
     if hosts:
-        longest = "|".join(sorted(hosts, key=len, reverse=True))
-        yield from (found.start() for found in re.finditer(longest, text))
+        pattern = "|".join(sorted(hosts, key=len, reverse=True))
+        yield from (match.start() for match in re.finditer(pattern, text))
 
 
 def list_examples(proxy: Proxy) -> list[Example]:
     """Return the examples that this proxy would change; it may not serve all their registries."""
-    return [one for one in EXAMPLES if rewrite_text(one.text, proxy).changes]
+    return [example for example in EXAMPLES if rewrite_text(example.text, proxy).changes]
 
 
 def build_other_image(proxy: Proxy) -> str:

@@ -15,7 +15,7 @@ from bench import nginx, soak, soak_page
 from bench.content import GIB, Content
 from bench.crowd import Kind
 from bench.measure import Server
-from bench.sections import put_into
+from bench.sections import replace_section
 from tests import programs
 from tests.lines import all_lines
 from tests.servers import ROOT, Docxy, docxy
@@ -71,15 +71,15 @@ def test_a_crowd_leaves_nothing(folder: Path) -> None:
             assert crowd.after.has_no_more_than(passed.before)
         assert any(crowd.cut for crowd in passed.crowds)
         assert passed.left_behind == 0
-        assert passed.kib_each <= soak_page.MOST_KIB_EACH
-        assert passed.growth <= soak_page.MOST_GROWTH
+        assert passed.kib_each <= soak_page.MAX_KIB_EACH
+        assert passed.growth <= soak_page.MAX_GROWTH
         begun = sum(crowd.begun.total() for crowd in passed.crowds)
         assert all_lines(proxy).count(f"path={content.blob_path} ") >= begun  # and the warm-up's
         assert "Traceback" not in proxy.log
 
 
 BEFORE = soak.Held(100_000, 18, 2, 8)
-PASSED = soak.Passed(
+PASSED = soak.CrowdFigures(
     Counter[Kind]({"slow": 1, "leaving": 7, "not reading": 2}), 1, 100_900, 101_200,
     soak.Held(100_900, 24, 8, 11), soak.Held(100_500, 18, 2, 8),
 )  # fmt: skip
@@ -90,25 +90,25 @@ def test_a_section_is_put_into_the_page() -> None:
     """The rest of the page stays, and so does all of it when it is put in again."""
     text = (ROOT / "docs" / "performance.md").read_text()
     section = soak_page.render(SOAK)
-    changed = put_into(text, section)
+    changed = replace_section(text, section)
     assert section in changed
     before, _, rest = text.partition("## Soak\n")
     after = rest[rest.index("\n## ") :]
     assert changed == f"{before}{section.rstrip()}\n{after}"
-    assert put_into(changed, section) == changed
+    assert replace_section(changed, section) == changed
 
 
 def test_a_page_without_the_section_is_left_alone() -> None:
     """Whoever wants it there says so."""
     with pytest.raises(ValueError, match="0 sections"):
-        put_into("# Performance\n\n## Method\n", soak_page.render(SOAK))
+        replace_section("# Performance\n\n## Method\n", soak_page.render(SOAK))
 
 
 def test_what_is_left_is_told() -> None:
     """A file, a greenlet or memory more, and the target is missed."""
     assert SOAK.kib_each == 300
     assert "missed" not in soak_page.render(SOAK)
-    leaking = soak.Passed(
+    leaking = soak.CrowdFigures(
         PASSED.begun, 1, 101_300, 101_400, PASSED.midst, soak.Held(110_000, 20, 4, 9)
     )  # fmt: skip
     worse = soak.Soak(3, 60, GIB, 10, 0.1, 2, BEFORE, [PASSED, leaking])

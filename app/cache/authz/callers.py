@@ -19,40 +19,40 @@ from cachetools import LRUCache
 from app.oci import headers, tokens
 from app.registries import Registry
 from app.source import Request
-from app.store.ledger import ISSUED, Ledger
+from app.store.ledger import ANONYMOUS_TOKENS_KIND, Ledger
 
 # Anonymous tokens: issued through Docxy to clients without credentials.
 
-SHARED: Final = "token for nobody"
-"""The kind of the notes that hold a token to be given out again. Notes of the kind `ISSUED` say
-that a caller's token is such a token."""
+SHARED_TOKENS_KIND: Final = "token for nobody"
+"""The kind of the notes that hold a token to be given out again. Notes of the kind
+`ANONYMOUS_TOKENS_KIND` say that a caller's token is such a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnonymousToken:
-    """An anonymous token: its repositories, and the key of its `SHARED` note."""
+    """An anonymous token: its repositories, and the key of its `SHARED_TOKENS_KIND` note."""
 
     repositories: frozenset[str]
     shared_key: str
 
 
 def record_anonymous_token(
-    ledger: Ledger, caller: str, names: Iterable[str], shared: str, seconds: float
+    ledger: Ledger, caller: str, names: Iterable[str], shared_key: str, seconds: float
 ) -> None:
     """Record for `seconds` that a caller's name is that of an anonymous token.
 
-    `shared` is the key of the token's `SHARED` note. Raise StoreError.
+    `shared_key` is the key of the token's `SHARED_TOKENS_KIND` note. Raise StoreError.
     """
-    value = json.dumps({"names": sorted(names), "shared": shared})
-    ledger.tokens.record(ISSUED, caller, value, seconds)
+    value = json.dumps({"names": sorted(names), "shared": shared_key})
+    ledger.tokens.record(ANONYMOUS_TOKENS_KIND, caller, value, seconds)
 
 
 def lookup_anonymous_token(ledger: Ledger, caller: str) -> AnonymousToken | None:
     """Return the anonymous token that a caller presents; None if it is not one, or has expired."""
-    found = ledger.tokens.lookup(ISSUED, caller)
-    if found is None or found.seconds_left <= 0:
+    note = ledger.tokens.lookup(ANONYMOUS_TOKENS_KIND, caller)
+    if note is None or note.seconds_left <= 0:
         return None
-    return parse_anonymous_token(found.value)
+    return parse_anonymous_token(note.value)
 
 
 def parse_anonymous_token(value: str | None) -> AnonymousToken | None:
@@ -66,13 +66,13 @@ def parse_anonymous_token(value: str | None) -> AnonymousToken | None:
         return None
 
 
-def forget_anonymous_token(ledger: Ledger, issued: AnonymousToken) -> None:
+def forget_anonymous_token(ledger: Ledger, token: AnonymousToken) -> None:
     """Stop giving out a token, since the registry does not accept it; raise StoreError."""
-    if ledger.tokens.lookup(SHARED, issued.shared_key) is not None:
-        ledger.tokens.delete(SHARED, issued.shared_key)
+    if ledger.tokens.lookup(SHARED_TOKENS_KIND, token.shared_key) is not None:
+        ledger.tokens.delete(SHARED_TOKENS_KIND, token.shared_key)
 
 
-UNKNOWN_TOKEN: Final = 60.0
+DEFAULT_TOKEN_LIFETIME: Final = 60.0
 """Seconds that a token is valid if nothing is known about it: the minimum in distribution's
 `spec/auth/token.md`."""
 
@@ -80,7 +80,7 @@ ACCEL_FAILED: Final = "X-Accel-Failed"
 """The header with which nginx repeats a request for a file that it could not open. It never goes to
 the registry."""
 
-_TOKENS: Final = 10_000
+_MAX_TOKENS: Final = 10_000
 """Tokens whose expiry is remembered."""
 
 
@@ -119,7 +119,7 @@ class Callers:
         account = registry.account.username if registry.account else ""
         kind = CallerKind.ACCOUNT if account else CallerKind.ANONYMOUS
         # Keyed by the names of callers, so that no token stays in memory. NaN: it does not say.
-        self._expiries = LRUCache[str, float](_TOKENS)
+        self._expiries = LRUCache[str, float](_MAX_TOKENS)
         self._lock = threading.Lock()
         self._anonymous = Caller(self.hash_secret(""), CallerKind.ANONYMOUS)
         # An Authorization header has no line break, so no client can pass for the account.
@@ -130,8 +130,8 @@ class Callers:
 
         The secret cannot be recovered from it.
         """
-        row = self._registry
-        message = f"{row.name}\0{row.url}\0{text}".encode(errors="surrogateescape")
+        registry = self._registry
+        message = f"{registry.name}\0{registry.url}\0{text}".encode(errors="surrogateescape")
         return hmac.digest(self._key, message, hashlib.sha256).hex()
 
     def identify(self, request: Request) -> tuple[Caller, Request]:
@@ -143,13 +143,13 @@ class Callers:
         """
         authorization = request.authorization.strip()
         fields = headers.filter_redirect_headers(request.headers)
-        if failed := headers.get_first(request.headers, ACCEL_FAILED):
-            fields.append((ACCEL_FAILED, failed))
+        if accel_failed := headers.get_first(request.headers, ACCEL_FAILED):
+            fields.append((ACCEL_FAILED, accel_failed))
         if self._registry.managed:
             return self._managed_account, replace(request, headers=fields)
         if not authorization or tokens.is_placeholder(authorization):
-            stale = tokens.is_stale_placeholder(authorization)
-            return replace(self._anonymous, has_stale_placeholder=stale), replace(
+            is_stale = tokens.is_stale_placeholder(authorization)
+            return replace(self._anonymous, has_stale_placeholder=is_stale), replace(
                 request, headers=fields
             )
         fields.append(("Authorization", authorization))
@@ -158,24 +158,26 @@ class Callers:
     def _identify_by_authorization(self, authorization: str) -> Caller:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            return Caller(self.hash_secret(authorization), CallerKind.CREDENTIALS, UNKNOWN_TOKEN)
+            return Caller(
+                self.hash_secret(authorization), CallerKind.CREDENTIALS, DEFAULT_TOKEN_LIFETIME
+            )
         token = token.strip()
         name = self.hash_bearer(token)
         return Caller(name, CallerKind.TOKEN, self._estimate_lifetime(name, token))
 
     def _estimate_lifetime(self, name: str, token: str) -> float:
-        """Return the seconds left of a token, or `UNKNOWN_TOKEN` if it does not say.
+        """Return the seconds left of a token, or `DEFAULT_TOKEN_LIFETIME` if it does not say.
 
         A token is read once for its many requests; `name` is its caller's.
         """
         with self._lock:
             expiry = self._expiries.get(name)
         if expiry is None:
-            left = parse_lifetime(token)
-            expiry = math.nan if left is None else time.time() + left
+            seconds_left = parse_lifetime(token)
+            expiry = math.nan if seconds_left is None else time.time() + seconds_left
             with self._lock:
                 self._expiries[name] = expiry
-        return UNKNOWN_TOKEN if math.isnan(expiry) else max(expiry - time.time(), 0.0)
+        return DEFAULT_TOKEN_LIFETIME if math.isnan(expiry) else max(expiry - time.time(), 0.0)
 
     def hash_bearer(self, token: str) -> str:
         """Return the name of a caller who presents this Bearer token."""
@@ -192,7 +194,7 @@ def parse_lifetime(token: str) -> float | None:
     if isinstance(expiry, bool) or not isinstance(expiry, int | float):
         return None
     try:
-        left = float(expiry) - time.time()
+        seconds_left = float(expiry) - time.time()
     except OverflowError:
         return None
-    return max(left, 0.0) if math.isfinite(left) else None
+    return max(seconds_left, 0.0) if math.isfinite(seconds_left) else None

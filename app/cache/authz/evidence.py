@@ -34,17 +34,17 @@ class _ReportedContent:
     media_type: str
 
 
-def _confirm_member(standing: Standing, said: _ReportedContent) -> Member | None:
+def _confirm_member(standing: Standing, report: _ReportedContent) -> Member | None:
     """Return what a registry has newly confirmed of cached content; None if nothing is new.
 
     It must report the size that the content has.
     """
-    if not _has_size(standing, said.size):
+    if not _has_size(standing, report.size):
         return None
-    known = standing.member
+    member = standing.member
     # A media type from a GET is that of the bytes sent; some registries' HEADs report another.
-    if known is None or (said.media_type and not known.media_type):
-        return Member(said.media_type, is_public=standing.is_anonymous)
+    if member is None or (report.media_type and not member.media_type):
+        return Member(report.media_type, is_public=standing.is_anonymous)
     return Member("", is_public=True) if standing.is_newly_public else None
 
 
@@ -53,54 +53,55 @@ def _has_size(standing: Standing, size: int | None) -> bool:
     return size is not None and standing.entry is not None and standing.entry.size == size
 
 
-def _is_absent(known: Member | None, accepts: Sequence[str]) -> bool:
+def _is_absent(member: Member | None, accepts: Sequence[str]) -> bool:
     """Return whether a 404 says that a repository does not hold a known member.
 
     Some registries answer 404 for a manifest whose media type the client does not accept. The
     member stays in that case.
     """
     return (
-        known is None
-        or not known.media_type
-        or media_types.is_acceptable(known.media_type, accepts)
+        member is None
+        or not member.media_type
+        or media_types.is_acceptable(member.media_type, accepts)
     )
 
 
 # What an answer says.
 
-WORDS: Final = 1 << 20
+ERROR_DOCUMENT_LIMIT: Final = 1 << 20
 """Bytes: a page or an error document in place of a blob is smaller, even with all its pictures."""
 
-_WITH_CONTENT = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
+_CONTENT_STATUSES = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 
 
-def is_manifest(reply: Reply, asked: Digest | None) -> bool:
-    """Return whether an answer is the requested manifest; `asked` is None for a tag.
+def is_manifest(reply: Reply, requested_digest: Digest | None) -> bool:
+    """Return whether an answer is the requested manifest; `requested_digest` is None for a tag.
 
     The media type or the digest must say so or, if they are in memory, the bytes. A 304 proves
     nothing: a login page has a date too, which a client can make its request conditional on.
     """
-    return reply.status in _WITH_CONTENT and (
+    return reply.status in _CONTENT_STATUSES and (
         media_types.can_be_manifest(reply.header("content-type"))
-        or _names_digest(reply, asked)
+        or _names_digest(reply, requested_digest)
         or manifest.is_manifest(_read_buffered(reply))
     )
 
 
-def is_blob(reply: Reply, asked: Digest) -> bool:
+def is_blob(reply: Reply, requested_digest: Digest) -> bool:
     """Return whether an answer may be the requested blob, by its media type or its digest.
 
     `application/octet-stream` can be anything, so the size or the bytes must confirm it.
     """
-    return reply.status in _WITH_CONTENT and (
-        media_types.can_be_blob(reply.header("content-type")) or _names_digest(reply, asked)
+    return reply.status in _CONTENT_STATUSES and (
+        media_types.can_be_blob(reply.header("content-type"))
+        or _names_digest(reply, requested_digest)
     )
 
 
 def is_page(reply: Reply) -> bool:
     """Return whether an answer is a web page with a status below 300, which is a refusal."""
-    is_yes = reply.status < HTTPStatus.MULTIPLE_CHOICES
-    return is_yes and media_types.is_html(reply.header("content-type"))
+    is_success = reply.status < HTTPStatus.MULTIPLE_CHOICES
+    return is_success and media_types.is_html(reply.header("content-type"))
 
 
 def is_not_manifest(reply: Reply) -> bool:
@@ -109,12 +110,14 @@ def is_not_manifest(reply: Reply) -> bool:
     return reply.status == HTTPStatus.OK and bool(data) and not manifest.is_manifest(data)
 
 
-def _names_digest(reply: Reply, asked: Digest | None) -> bool:
+def _names_digest(reply: Reply, requested_digest: Digest | None) -> bool:
     """Return whether Docker-Content-Digest names the requested content, and it is not a page."""
     if is_page(reply):
         return False
-    told = reply.digest
-    return told is not None and (asked is None or told == asked)
+    named_digest = reply.digest
+    return named_digest is not None and (
+        requested_digest is None or named_digest == requested_digest
+    )
 
 
 def _read_buffered(reply: Reply) -> bytes:
@@ -122,7 +125,9 @@ def _read_buffered(reply: Reply) -> bytes:
     return reply.body if isinstance(reply.body, bytes) else b""
 
 
-_NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+_REFUSAL_STATUSES: Final = frozenset(
+    {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,64 +152,73 @@ class EvidenceRecorder:
         """When requests began whose answers show only by their media type that they are blobs."""
 
     def record_blob(
-        self, caller: Caller, name: RepositoryName, began: float, reply: Reply, asked: Digest
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        requested_at: float,
+        reply: Reply,
+        requested_digest: Digest,
     ) -> None:
-        """Record the answer to a request for a blob, or a part of it, that began at `began`.
+        """Record the answer to a request for a blob, or a part of it, that began at `requested_at`.
 
         Servers send their own error documents as octets too. The answer is a success if its size is
-        that of the cached blob or is at least `WORDS`; otherwise only once `record_verified` is
-        called.
+        that of the cached blob or is at least `ERROR_DOCUMENT_LIMIT`; otherwise only once
+        `record_verified` is called.
         """
-        if is_blob(reply, asked):
+        if is_blob(reply, requested_digest):
             size = parse_size(reply)
-            standing = None if (size or 0) >= WORDS else self._grants.lookup(caller, name, asked)
+            standing = (
+                None
+                if (size or 0) >= ERROR_DOCUMENT_LIMIT
+                else self._grants.lookup(caller, name, requested_digest)
+            )
             if standing is None or _has_size(standing, size):
-                shown = _describe(reply, asked, "")
-                self._grants.record_success(caller, name, began, shown, standing)
+                shown_content = _describe(reply, requested_digest, "")
+                self._grants.record_success(caller, name, requested_at, shown_content, standing)
                 return
-            key = (caller.name, name, asked)
+            key = (caller.name, name, requested_digest)
             if self._unverified.get(key) is None:  # the first answer is the one being fetched
-                self._unverified.put(key, began)
-        elif reply.status in _NO or is_page(reply):
-            self._record_refusal(caller, name, reply, RequestedContent(asked))
+                self._unverified.put(key, requested_at)
+        elif reply.status in _REFUSAL_STATUSES or is_page(reply):
+            self._record_refusal(caller, name, reply, RequestedContent(requested_digest))
 
     def record_manifest(
         self,
         caller: Caller,
         name: RepositoryName,
-        began: float,
+        requested_at: float,
         reply: Reply,
-        wanted: RequestedContent,
+        requested: RequestedContent,
     ) -> None:
-        """Record the answer to a request for a manifest that began at `began`."""
-        if is_manifest(reply, wanted.digest):
+        """Record the answer to a request for a manifest that began at `requested_at`."""
+        if is_manifest(reply, requested.digest):
             media_type = media_types.drop_overlong(reply.header("content-type"))
-            shown = _describe(reply, wanted.digest, media_type)
-            self._grants.record_success(caller, name, began, shown)
-        elif reply.status in _NO or is_page(reply) or is_not_manifest(reply):
-            self._record_refusal(caller, name, reply, wanted)
+            shown_content = _describe(reply, requested.digest, media_type)
+            self._grants.record_success(caller, name, requested_at, shown_content)
+        elif reply.status in _REFUSAL_STATUSES or is_page(reply) or is_not_manifest(reply):
+            self._record_refusal(caller, name, reply, requested)
 
     def record_verified(
         self,
         caller: Caller,
         name: RepositoryName,
         digest: Digest,
-        sent: tuple[str, float],
+        response_info: tuple[str, float],
         write_too: Callable[[], None] | None = None,
     ) -> None:
         """Record that the registry sent a caller content whose hash is the digest.
 
-        `sent` is its media type, and the moment of the request by the ledger's clock. `write_too`
-        is called in the same transaction.
+        `response_info` is its media type, and the moment of the request by the ledger's clock.
+        `write_too` is called in the same transaction.
         """
-        media_type, asked = sent
+        media_type, requested_at = response_info
         with self._ledger.transaction():
             standing = self._grants.lookup(caller, name, digest)
             self._ledger.record(
                 Confirmation(
                     registry=self._registry,
                     repository=name,
-                    requested_at=asked,
+                    requested_at=requested_at,
                     digest=digest,
                     member=Member(media_type, is_public=standing.is_anonymous),
                 )
@@ -212,38 +226,38 @@ class EvidenceRecorder:
             if write_too is not None:
                 write_too()
         key = (caller.name, name, digest)
-        began = self._unverified.get(key)
-        if began is not None:
+        first_requested_at = self._unverified.get(key)
+        if first_requested_at is not None:
             self._unverified.forget(key)
-            self._grants.record_success(caller, name, began)
+            self._grants.record_success(caller, name, first_requested_at)
 
     def _record_refusal(
-        self, caller: Caller, name: RepositoryName, reply: Reply, wanted: RequestedContent
+        self, caller: Caller, name: RepositoryName, reply: Reply, requested: RequestedContent
     ) -> None:
-        digest = _resolve_digest(reply, wanted.digest)
+        digest = _resolve_digest(reply, requested.digest)
         if reply.status != HTTPStatus.NOT_FOUND or digest is None:
             self._grants.record_refusal(caller, name, reply)
             return
         self._grants.record_refusal(
-            caller, name, reply, digest, lambda known: _is_absent(known, wanted.accepts)
+            caller, name, reply, digest, lambda member: _is_absent(member, requested.accepts)
         )
 
 
-def _describe(reply: Reply, asked: Digest | None, media_type: str) -> Shown | None:
+def _describe(reply: Reply, requested_digest: Digest | None, media_type: str) -> Shown | None:
     """Return the content that an answer shows; None if it is not named, or is only a part."""
-    digest = _resolve_digest(reply, asked)
+    digest = _resolve_digest(reply, requested_digest)
     if digest is None or reply.status != HTTPStatus.OK:
         return None
-    said = _ReportedContent(reply.length, media_type)
-    return digest, lambda standing: _confirm_member(standing, said)
+    report = _ReportedContent(reply.length, media_type)
+    return digest, lambda standing: _confirm_member(standing, report)
 
 
-def _resolve_digest(reply: Reply, asked: Digest | None) -> Digest | None:
+def _resolve_digest(reply: Reply, requested_digest: Digest | None) -> Digest | None:
     """Return the digest that an answer is about; None if that is not the requested one.
 
     Return None, too, if the answer names a digest that cannot be parsed.
     """
     if not reply.header("docker-content-digest"):
-        return asked
-    told = reply.digest
-    return told if asked is None or told == asked else None
+        return requested_digest
+    named_digest = reply.digest
+    return named_digest if requested_digest is None or named_digest == requested_digest else None

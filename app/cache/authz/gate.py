@@ -35,7 +35,7 @@ class AuthorizedContent(Content):
 
     @classmethod
     def from_content(
-        cls, content: Content, media_type: str, left: float, public_left: float
+        cls, content: Content, media_type: str, seconds_left: float, public_seconds_left: float
     ) -> Self:
         """Return the content with the media type and the rights it has in one repository."""
         return cls(
@@ -44,8 +44,8 @@ class AuthorizedContent(Content):
             media_type=media_type,
             stored_at=content.stored_at,
             location=content.location,
-            seconds_left=left,
-            public_seconds_left=public_left,
+            seconds_left=seconds_left,
+            public_seconds_left=public_seconds_left,
         )
 
 
@@ -62,7 +62,7 @@ class AccessState:
     is_cached: bool
 
 
-Used = TypeVar("Used")
+Result = TypeVar("Result")
 
 _NOBODY: Final = Caller("", CallerKind.ANONYMOUS)
 """Stands for all anonymous callers, where only what is public matters."""
@@ -100,25 +100,25 @@ class Gate:
         caller: Caller,
         name: RepositoryName,
         digest: Digest,
-        then: Callable[[AuthorizedContent], Used | None],
-    ) -> Used | None:
-        """Return what `then` returns for the content, on the thread that opens it.
+        use: Callable[[AuthorizedContent], Result | None],
+    ) -> Result | None:
+        """Return what `use` returns for the content, on the thread that opens it.
 
-        Return None, without calling `then`, if the content is not cached or `caller` may not read
-        it. `then` closes the blob, unless it hands it on.
+        Return None, without calling `use`, if the content is not cached or `caller` may not read
+        it. `use` closes the blob, unless it hands it on.
         """
         return self._open_and_record(
             caller,
             name,
             digest,
-            lambda found: None if isinstance(found, AccessState) else then(found),
+            lambda result: None if isinstance(result, AccessState) else use(result),
         )
 
     def open_or_explain(
         self, caller: Caller, name: RepositoryName, digest: Digest
     ) -> AuthorizedContent | AccessState:
         """Return what `open` does or, if that is None, what is known, in one trip to the disk."""
-        return self._open_and_record(caller, name, digest, lambda found: found)
+        return self._open_and_record(caller, name, digest, lambda result: result)
 
     def open_stale(self, name: RepositoryName, digest: Digest) -> AuthorizedContent | None:
         """Return public content, opened, for use while the registry cannot be asked.
@@ -129,10 +129,13 @@ class Gate:
         return self.open_stale_and_apply(name, digest, _return_unchanged)
 
     def open_stale_and_apply(
-        self, name: RepositoryName, digest: Digest, then: Callable[[AuthorizedContent], Used | None]
-    ) -> Used | None:
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        use: Callable[[AuthorizedContent], Result | None],
+    ) -> Result | None:
         """Do as `open_and_apply` does, for content that `open_stale` would return."""
-        return self._disk.read(lambda: self._open_public(name, digest, then))
+        return self._disk.read(lambda: self._open_public(name, digest, use))
 
     @property
     def revocation_count(self) -> int:
@@ -184,8 +187,8 @@ class Gate:
 
     def lookup_size(self, digest: Digest) -> int | None:
         """Return the size of the cached content in bytes, whoever may read it; None if uncached."""
-        found = self._disk.read(self._disk.blobs.stat, self._registry, digest)
-        return None if found is None else found.size
+        blob_stat = self._disk.read(self._disk.blobs.stat, self._registry, digest)
+        return None if blob_stat is None else blob_stat.size
 
     def now(self) -> float:
         """Return the seconds since boot (monotonic), a clock that all workers share."""
@@ -196,54 +199,57 @@ class Gate:
         caller: Caller,
         name: RepositoryName,
         digest: Digest,
-        sent: tuple[str, float],
+        response_info: tuple[str, float],
         write_too: Callable[[], None] | None = None,
     ) -> bool:
         """Record that a repository sent content to a caller, and that its hash is the digest.
 
-        `sent` is the media type, and the moment of the request by `now`. A blob has no type (""):
+        `response_info` is the media type, and the moment of the request by `now`. A blob has no
+        type (""):
         anyone who could choose one for it could turn it into a manifest that the registry does not
         know. `write_too` is called in the same transaction. Return False if the store could not
         write it; the log says why.
         """
         return self._disk.write(
-            self._recorder.record_verified, caller, name, digest, sent, write_too
+            self._recorder.record_verified, caller, name, digest, response_info, write_too
         )
 
     def fetch_blob(
         self,
         caller: Caller,
         name: RepositoryName,
-        question: Callable[[], Reply],
+        fetch: Callable[[], Reply],
         digest: Digest,
     ) -> Reply:
-        """Return the answer to `question`, a request for a blob in the caller's name.
+        """Return the answer to `fetch`, a request for a blob in the caller's name.
 
-        The answer decides what the caller may read from now on. Raise what `question` raises.
+        The answer decides what the caller may read from now on. Raise what `fetch` raises.
         """
         return self._fetch_and_record(
-            question,
-            lambda began, reply: self._recorder.record_blob(caller, name, began, reply, digest),
+            fetch,
+            lambda requested_at, reply: self._recorder.record_blob(
+                caller, name, requested_at, reply, digest
+            ),
         )
 
     def fetch_manifest(
         self,
         caller: Caller,
         name: RepositoryName,
-        question: Callable[[], Reply],
+        fetch: Callable[[], Reply],
         digest: Digest | None = None,
         accepts: Sequence[str] = (),
     ) -> Reply:
-        """Return the answer to `question`, a request for a manifest in the caller's name.
+        """Return the answer to `fetch`, a request for a manifest in the caller's name.
 
         The answer decides what the caller may read from now on. `digest` is None for a request by
         tag: then the answer supplies the digest. `accepts` are the values of the request's Accept.
-        Raise what `question` raises.
+        Raise what `fetch` raises.
         """
         return self._fetch_and_record(
-            question,
-            lambda began, reply: self._recorder.record_manifest(
-                caller, name, began, reply, RequestedContent(digest, accepts)
+            fetch,
+            lambda requested_at, reply: self._recorder.record_manifest(
+                caller, name, requested_at, reply, RequestedContent(digest, accepts)
             ),
         )
 
@@ -252,35 +258,35 @@ class Gate:
         self._disk.write(self._grants.make_private, name)
 
     def recheck_public(
-        self, caller: Caller, name: RepositoryName, question: Callable[[MemberContent], Reply]
+        self, caller: Caller, name: RepositoryName, fetch: Callable[[MemberContent], Reply]
     ) -> None:
         """Ask the registry whether a repository is still public, after it answered 404.
 
         Do nothing unless the caller is anonymous.
 
         Some registries answer 404 to hide a private repository; most mean that one tag does not
-        exist. `question` therefore requests a manifest that is cached and known to be a member. The
+        exist. `fetch` therefore requests a manifest that is cached and known to be a member. The
         answer grants no caller anything. Registry errors are ignored.
         """
         if not self.is_anonymous(caller, name):
             return
-        held = self._disk.read(self._ledger.find_manifest, self._registry, name)
-        if held is None:
+        member = self._disk.read(self._ledger.find_manifest, self._registry, name)
+        if member is None:
             return
-        began = self.now()
+        requested_at = self.now()
         with suppress(RegistryError):
-            reply = question(held)
+            reply = fetch(member)
             reply.close()
-            if reply.status == HTTPStatus.OK and evidence.is_manifest(reply, held.digest):
-                self._disk.write(self._grants.make_public, name, began)
+            if reply.status == HTTPStatus.OK and evidence.is_manifest(reply, member.digest):
+                self._disk.write(self._grants.make_public, name, requested_at)
 
     def _fetch_and_record(
-        self, question: Callable[[], Reply], judge: Callable[[float, Reply], None]
+        self, fetch: Callable[[], Reply], record: Callable[[float, Reply], None]
     ) -> Reply:
-        began = self.now()
-        reply = question()
+        requested_at = self.now()
+        reply = fetch()
         try:
-            self._disk.write(judge, began, reply)
+            self._disk.write(record, requested_at, reply)
         except BaseException:
             reply.close()
             raise
@@ -291,17 +297,19 @@ class Gate:
         caller: Caller,
         name: RepositoryName,
         digest: Digest,
-        use: Callable[[AuthorizedContent | AccessState], Used],
-    ) -> Used:
+        use: Callable[[AuthorizedContent | AccessState], Result],
+    ) -> Result:
         """Call `use` on the thread that opens the content, or fails to; return its result."""
-        unshown = list[Digest]()
-        used = self._disk.read(lambda: use(self._open_granted(caller, name, digest, unshown)))
-        if unshown:
+        newly_public = list[Digest]()
+        result = self._disk.read(
+            lambda: use(self._open_granted(caller, name, digest, newly_public))
+        )
+        if newly_public:
             self._disk.write(self._ledger.mark_public, self._registry, name, digest)
-        return used
+        return result
 
     def _open_granted(
-        self, caller: Caller, name: RepositoryName, digest: Digest, unshown: list[Digest]
+        self, caller: Caller, name: RepositoryName, digest: Digest, newly_public: list[Digest]
     ) -> AuthorizedContent | AccessState:
         standing = self._grants.lookup(caller, name, digest)
         if standing.seconds_left <= 0 or standing.member is None or standing.entry is None:
@@ -309,20 +317,23 @@ class Gate:
         content = self._disk.blobs.open_entry(standing.entry)
         if content is None:
             return self._describe(standing)
-        is_shown = standing.member.is_public
+        is_public = standing.member.is_public
         if standing.is_newly_public:
-            unshown.append(digest)
-            is_shown = True
+            newly_public.append(digest)
+            is_public = True
         return AuthorizedContent.from_content(
             content,
             standing.member.media_type,
             standing.seconds_left,
-            self._grants.compute_public_left(standing) if is_shown else 0.0,
+            self._grants.compute_public_left(standing) if is_public else 0.0,
         )
 
     def _open_public(
-        self, name: RepositoryName, digest: Digest, then: Callable[[AuthorizedContent], Used | None]
-    ) -> Used | None:
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        use: Callable[[AuthorizedContent], Result | None],
+    ) -> Result | None:
         """Use content that an anonymous caller was let read, whether or not it is still public.
 
         A repository that was public says nothing about content added since, so the member itself
@@ -337,7 +348,7 @@ class Gate:
         content = self._disk.blobs.open_entry(entry)
         if content is None:
             return None
-        return then(AuthorizedContent.from_content(content, member.media_type, 0.0, 0.0))
+        return use(AuthorizedContent.from_content(content, member.media_type, 0.0, 0.0))
 
     def _describe(self, standing: Standing) -> AccessState:
         entry = standing.entry
@@ -350,15 +361,15 @@ class Gate:
     def _find_unconfirmed(
         self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
     ) -> tuple[list[Digest], list[Digest]]:
-        found, absent = list[Digest](), list[Digest]()
+        unconfirmed, absent = list[Digest](), list[Digest]()
         for digest in digests:
             standing = self._grants.lookup(caller, name, digest)
             if standing.entry is None or not self._disk.blobs.has_entry(standing.entry):
                 absent.append(digest)
             elif standing.member is None or standing.is_newly_public:
-                found.append(digest)
-        return found, absent
+                unconfirmed.append(digest)
+        return unconfirmed, absent
 
 
-def _return_unchanged(opened: AuthorizedContent) -> AuthorizedContent | None:
-    return opened
+def _return_unchanged(content: AuthorizedContent) -> AuthorizedContent | None:
+    return content

@@ -17,13 +17,13 @@ from app.source import Reply
 from app.store.blobs import Entry
 from app.store.ledger import Access, Confirmation, Denial, Ledger, Member, Recorded
 
-_LATELY_MOST: Final = 10_000
+_DEFAULT_MAX_ENTRIES: Final = 10_000
 """The entries that a `BoundedMap` holds by default."""
 
-Thing = TypeVar("Thing")
+Value = TypeVar("Value")
 
 
-class BoundedMap(Generic[Thing]):
+class BoundedMap(Generic[Value]):
     """A bounded dictionary of the latest entries, without a lock.
 
     It is used on native threads, and under gevent a lock from `threading` belongs to the event
@@ -31,18 +31,18 @@ class BoundedMap(Generic[Thing]):
     cachetools. If two threads write at the same time, an entry may be lost.
     """
 
-    def __init__(self, most: int = _LATELY_MOST) -> None:
-        self._most = most
-        self._entries: dict[tuple[str, ...], Thing] = {}
+    def __init__(self, max_entries: int = _DEFAULT_MAX_ENTRIES) -> None:
+        self._most = max_entries
+        self._entries: dict[tuple[str, ...], Value] = {}
 
-    def put(self, key: tuple[str, ...], thing: Thing) -> None:
+    def put(self, key: tuple[str, ...], value: Value) -> None:
         """Add or replace an entry, as the latest; if there are too many, drop the older half."""
         self._entries.pop(key, None)
-        self._entries[key] = thing
+        self._entries[key] = value
         if len(self._entries) > self._most:
             self._entries = dict(list(self._entries.items())[-(self._most // 2) :])
 
-    def get(self, key: tuple[str, ...]) -> Thing | None:
+    def get(self, key: tuple[str, ...]) -> Value | None:
         """Return the entry; None if it was never put, or was dropped."""
         return self._entries.get(key)
 
@@ -53,7 +53,7 @@ class BoundedMap(Generic[Thing]):
 
 # Refusals that this process knows, including those that the store could not write.
 
-_MOST: Final = 1000
+_MAX_UNWRITTEN: Final = 1000
 """Flags of refusals that revoke nothing. Clients choose how many there are, so the latest stay."""
 
 
@@ -71,8 +71,8 @@ class RecentRefusals:
     the other workers not to. Moments are seconds of the store's clock (monotonic, since boot).
     """
 
-    def __init__(self, about: str, lifetime: float, ledger: Ledger) -> None:
-        self._flag_prefix = about
+    def __init__(self, flag_prefix: str, lifetime: float, ledger: Ledger) -> None:
+        self._flag_prefix = flag_prefix
         self._lifetime = lifetime
         self._flags = ledger.flags
         self._now = ledger.now
@@ -90,18 +90,18 @@ class RecentRefusals:
         self._unwritten.pop(key, None)
         self._unwritten[key] = _UnwrittenRefusal(now, revokes)
         self._flags.set_flag(self._build_flag(key))
-        if not revokes and len(self._unwritten) > _MOST:
+        if not revokes and len(self._unwritten) > _MAX_UNWRITTEN:
             self._drop_oldest()
         return now
 
-    def mark_written(self, *key: str, at: float) -> None:
-        """Record that the store has the refusals up to `at`; it may lack a later one."""
-        self._clear_unwritten(key, at)
+    def mark_written(self, *key: str, refused_at: float) -> None:
+        """Record that the store has the refusals up to `refused_at`; it may lack a later one."""
+        self._clear_unwritten(key, refused_at)
 
     def was_refused_since(self, *key: str, moment: float) -> bool:
         """Return whether there was a refusal at `moment` or after it."""
-        told = self._refused_at.get(key)
-        return told is not None and told >= moment
+        refused_at = self._refused_at.get(key)
+        return refused_at is not None and refused_at >= moment
 
     def clear(self, *key: str, moment: float) -> None:
         """Forget the refusals before `moment`, when a request began that has succeeded."""
@@ -120,26 +120,26 @@ class RecentRefusals:
 
     def list_unwritten(self) -> list[tuple[tuple[str, ...], float]]:
         """Return the refusals that the store lacks and that still matter, with the time of each."""
-        return [(key, one.at) for key, one in self._prune_unwritten().items()]
+        return [(key, refusal.at) for key, refusal in self._prune_unwritten().items()]
 
     def _prune_unwritten(self) -> dict[tuple[str, ...], _UnwrittenRefusal]:
         if self._unwritten:
-            ended = self._now() - self._lifetime
-            for key, one in list(self._unwritten.items()):
-                if one.at < ended:
-                    self._clear_unwritten(key, one.at)
+            expired_before = self._now() - self._lifetime
+            for key, refusal in list(self._unwritten.items()):
+                if refusal.at < expired_before:
+                    self._clear_unwritten(key, refusal.at)
         return dict(self._unwritten)
 
     def _drop_oldest(self) -> None:
-        slight = [
-            (key, one.at) for key, one in list(self._unwritten.items()) if not one.revokes
+        droppable = [
+            (key, item.at) for key, item in list(self._unwritten.items()) if not item.revokes
         ]  # fmt: skip
-        for key, at in slight[:-_MOST]:
-            self._clear_unwritten(key, at)
+        for key, refused_at in droppable[:-_MAX_UNWRITTEN]:
+            self._clear_unwritten(key, refused_at)
 
     def _clear_unwritten(self, key: tuple[str, ...], moment: float) -> None:
-        found = self._unwritten.get(key)
-        if found is not None and found.at <= moment:
+        refusal = self._unwritten.get(key)
+        if refusal is not None and refusal.at <= moment:
             self._unwritten.pop(key, None)
             self._flags.clear_flag(self._build_flag(key))
 
@@ -155,7 +155,7 @@ def _is_never(_: object) -> bool:
     return False
 
 
-_RENEWED: Final = 0.25
+_RENEWAL_FRACTION: Final = 0.25
 """Fraction of its lifetime after which a grant is written again."""
 
 
@@ -234,45 +234,46 @@ class RegistryGrants:
         self,
         caller: Caller,
         name: RepositoryName,
-        asked: float,
-        shown: Shown | None = None,
+        requested_at: float,
+        shown_content: Shown | None = None,
         standing: Standing | None = None,
     ) -> None:
-        """Record that a request of the caller, begun at `asked`, was allowed.
+        """Record that a request of the caller, begun at `requested_at`, was allowed.
 
-        If the caller is anonymous, the repository is public. `shown` is the content that the answer
-        is about. All of it is one transaction, which only reads if nothing is new.
+        If the caller is anonymous, the repository is public. `shown_content` is the content that
+        the answer is about. All of it is one transaction, which only reads if nothing is new.
         `standing` is the result of a lookup just before, if there was one.
         """
-        digest, decide = shown or (None, _confirm_nothing)
+        digest, decide = shown_content or (None, _confirm_nothing)
         key = (caller.name, name)
-        is_refused = self._refusals.was_refused_since(*key, moment=asked)
+        is_refused = self._refusals.was_refused_since(*key, moment=requested_at)
         # Without memory of a grant that was written lately, one must be written.
         now = self._ledger.now()
-        may_last = min(self._policy.grant_ttl, caller.lifetime) > now - asked
+        may_last = min(self._policy.grant_ttl, caller.lifetime) > now - requested_at
         will_write = may_last and not is_refused and self._is_due(caller, name, now)
         with self._ledger.transaction() if will_write else nullcontext():
             standing = standing or self.lookup(caller, name, digest)
             member = decide(standing)
             now = self._ledger.now()
-            left = min(self._policy.grant_ttl, caller.lifetime) - (now - asked)
-            allowed = not is_refused and left > 0
-            needs_grant = allowed and (
+            seconds_left = min(self._policy.grant_ttl, caller.lifetime) - (now - requested_at)
+            is_allowed = not is_refused and seconds_left > 0
+            needs_grant = is_allowed and (
                 self._is_due(caller, name, now) or standing.seconds_left <= 0
             )
-            publishes = standing.is_anonymous and not self._anonymous_refusals.was_refused_since(
-                name, moment=asked
+            confirms_public = (
+                standing.is_anonymous
+                and not self._anonymous_refusals.was_refused_since(name, moment=requested_at)
             )
-            needs_public = publishes and self._is_public_due(standing)
+            needs_public = confirms_public and self._is_public_due(standing)
             recorded = Recorded()
             if needs_grant or needs_public or member is not None:
                 recorded = self._ledger.record(
                     Confirmation(
                         registry=self._registry,
                         repository=name,
-                        requested_at=asked,
+                        requested_at=requested_at,
                         caller=caller.name,
-                        grant_seconds=left if needs_grant else None,
+                        grant_seconds=seconds_left if needs_grant else None,
                         is_public=needs_public,
                         digest=digest,
                         member=member,
@@ -281,22 +282,22 @@ class RegistryGrants:
         # What this worker remembers changes only when the transaction has been committed.
         if recorded.has_grant:
             self._written_at.put(key, now)
-        if recorded.has_grant or (allowed and not needs_grant):
-            self._refusals.clear(*key, moment=asked)
-        if recorded.is_public or (publishes and not needs_public):
-            self._anonymous_refusals.clear(name, moment=asked)
+        if recorded.has_grant or (is_allowed and not needs_grant):
+            self._refusals.clear(*key, moment=requested_at)
+        if recorded.is_public or (confirms_public and not needs_public):
+            self._anonymous_refusals.clear(name, moment=requested_at)
         if recorded.has_grant:
             self._write_refusals()
 
-    def make_public(self, name: RepositoryName, asked: float) -> None:
-        """Record that an anonymous request, begun at `asked`, was allowed."""
-        if self._anonymous_refusals.was_refused_since(name, moment=asked):
+    def make_public(self, name: RepositoryName, requested_at: float) -> None:
+        """Record that an anonymous request, begun at `requested_at`, was allowed."""
+        if self._anonymous_refusals.was_refused_since(name, moment=requested_at):
             return
-        confirmed = Confirmation(
-            registry=self._registry, repository=name, requested_at=asked, is_public=True
+        confirmation = Confirmation(
+            registry=self._registry, repository=name, requested_at=requested_at, is_public=True
         )
-        if self._ledger.record(confirmed).is_public:
-            self._anonymous_refusals.clear(name, moment=asked)
+        if self._ledger.record(confirmation).is_public:
+            self._anonymous_refusals.clear(name, moment=requested_at)
 
     def record_refusal(
         self,
@@ -316,7 +317,7 @@ class RegistryGrants:
         that the registry does not accept it: that token is not given out again.
         """
         access = self._ledger.lookup(caller.name, self._registry, name, digest)
-        at = self._refusals.record(caller.name, name, revokes=access.seconds_left > 0)
+        refused_at = self._refusals.record(caller.name, name, revokes=access.seconds_left > 0)
         self.revocation_count += 1
         is_private = _is_anonymous(caller, name, access) and not _is_challenge(caller, reply)
         private_at = self._remember_private(name, access) if is_private else 0.0
@@ -329,18 +330,18 @@ class RegistryGrants:
                 absent=digest if is_absent(access.member) else None,
             )
         )
-        self._refusals.mark_written(caller.name, name, at=at)
+        self._refusals.mark_written(caller.name, name, refused_at=refused_at)
         if is_private:
-            self._anonymous_refusals.mark_written(name, at=private_at)
+            self._anonymous_refusals.mark_written(name, refused_at=private_at)
         if reply.status == HTTPStatus.UNAUTHORIZED and caller.kind is CallerKind.TOKEN:
-            issued = callers.parse_anonymous_token(access.anonymous_token)
-            if issued is not None and name in issued.repositories:  # other repositories may
-                callers.forget_anonymous_token(self._ledger, issued)
+            token = callers.parse_anonymous_token(access.anonymous_token)
+            if token is not None and name in token.repositories:  # other repositories may
+                callers.forget_anonymous_token(self._ledger, token)
 
     def make_private(self, name: RepositoryName) -> None:
         """Record that anonymous callers may not read a repository."""
-        at = self._remember_private(name, self._ledger.lookup("", self._registry, name))
-        self._unpublish(name, at)
+        refused_at = self._remember_private(name, self._ledger.lookup("", self._registry, name))
+        self._unpublish(name, refused_at)
 
     def _remember_private(self, name: RepositoryName, access: Access) -> float:
         self.revocation_count += 1
@@ -348,35 +349,35 @@ class RegistryGrants:
 
     def _is_due(self, caller: Caller, name: RepositoryName, now: float) -> bool:
         """Return whether this worker has not written the caller's grant lately."""
-        written = self._written_at.get((caller.name, name))
-        life = min(self._policy.grant_ttl, caller.lifetime)
-        return written is None or now - written >= life * _RENEWED
+        written_at = self._written_at.get((caller.name, name))
+        lifetime = min(self._policy.grant_ttl, caller.lifetime)
+        return written_at is None or now - written_at >= lifetime * _RENEWAL_FRACTION
 
     def _is_public_due(self, standing: Standing) -> bool:
         age = standing.public_age
-        return age is None or age >= self._policy.grant_ttl * _RENEWED
+        return age is None or age >= self._policy.grant_ttl * _RENEWAL_FRACTION
 
-    def _revoke(self, caller: str, name: str, at: float) -> None:
+    def _revoke(self, caller: str, name: str, refused_at: float) -> None:
         self._ledger.refuse(Denial(registry=self._registry, repository=name, caller=caller))
-        self._refusals.mark_written(caller, name, at=at)
+        self._refusals.mark_written(caller, name, refused_at=refused_at)
 
-    def _unpublish(self, name: str, at: float) -> None:
+    def _unpublish(self, name: str, refused_at: float) -> None:
         self._ledger.refuse(Denial(registry=self._registry, repository=name, is_public=True))
-        self._anonymous_refusals.mark_written(name, at=at)
+        self._anonymous_refusals.mark_written(name, refused_at=refused_at)
 
     def _write_refusals(self) -> None:
         """Write the refusals that could not be written before, now that a write has succeeded."""
-        for (caller, name), at in self._refusals.list_unwritten():
-            self._revoke(caller, name, at)
-        for (name,), at in self._anonymous_refusals.list_unwritten():
-            self._unpublish(name, at)
+        for (caller, name), refused_at in self._refusals.list_unwritten():
+            self._revoke(caller, name, refused_at)
+        for (name,), refused_at in self._anonymous_refusals.list_unwritten():
+            self._unpublish(name, refused_at)
 
 
 def _is_anonymous(caller: Caller, name: RepositoryName, access: Access) -> bool:
     if caller.kind is not CallerKind.TOKEN:
         return caller.kind is CallerKind.ANONYMOUS
-    issued = callers.parse_anonymous_token(access.anonymous_token)
-    return issued is not None and name in issued.repositories
+    token = callers.parse_anonymous_token(access.anonymous_token)
+    return token is not None and name in token.repositories
 
 
 def _is_challenge(caller: Caller, reply: Reply) -> bool:
@@ -384,5 +385,5 @@ def _is_challenge(caller: Caller, reply: Reply) -> bool:
     return (
         caller.kind is CallerKind.ANONYMOUS
         and reply.status == HTTPStatus.UNAUTHORIZED
-        and any(one.is_bearer for one in reply.challenges)
+        and any(challenge.is_bearer for challenge in reply.challenges)
     )

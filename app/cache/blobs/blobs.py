@@ -17,7 +17,7 @@ from app.cache.blobs import serve
 from app.cache.blobs.serve import BlobRefused, BlobRequest, lead_fetch, select_range
 from app.cache.disk import DiskExecutor
 from app.cache.head_first import find_refusal
-from app.cache.policy import AHEAD, CachePolicy
+from app.cache.policy import MAX_DISTANCE_AHEAD, CachePolicy
 from app.cache.stale import StaleIfError
 from app.oci import headers
 from app.oci.conditional import parse_range
@@ -35,7 +35,7 @@ from app.waiting import SingleFlight
 Key = tuple[str, str, str]
 """Caller, repository and digest."""
 
-_COUNTS: Final = 60.0
+_CONFIRMATION_LIFETIME: Final = 60.0
 """Seconds for which a success counts. A client that pulls in parts asks again and again until the
 blob is cached and so becomes a member."""
 
@@ -51,8 +51,8 @@ class RecentConfirmations:
 
     def lookup_size(self, key: Key) -> int | None:
         """Return the size in bytes that a success reported; None without one in the last 60 s."""
-        size, told = self._sizes.get(key) or (None, 0.0)
-        return size if time.monotonic() - told < _COUNTS else None
+        size, recorded_at = self._sizes.get(key) or (None, 0.0)
+        return size if time.monotonic() - recorded_at < _CONFIRMATION_LIFETIME else None
 
     def record_success(self, key: Key, size: int) -> None:
         """Remember a success, and the size in bytes that it reported."""
@@ -66,19 +66,21 @@ class RecentConfirmations:
 # Spools: a blob that was fetched whole moves from its spool to the store.
 
 
-def build_fetches(disk: DiskExecutor, spools: Path, registry: str, unread: UnreadLimits) -> Fetches:
+def build_fetches(
+    disk: DiskExecutor, spools: Path, registry: str, unread_limits: UnreadLimits
+) -> Fetches:
     """Return the fetches of one registry; `spools` is the directory of those of all registries."""
-    below = spools / registry
-    keep, room = partial(_adopt, disk, registry), partial(_make_room, disk)
-    terms = FetchOptions(
-        adopt=keep,
-        make_room=room,
+    spool_directory = spools / registry
+    adopt, make_room = partial(_adopt, disk, registry), partial(_make_room, disk)
+    options = FetchOptions(
+        adopt=adopt,
+        make_room=make_room,
         is_cached=lambda digest: disk.blobs.stat(registry, digest) is not None,
-        unread_limits=unread,
+        unread_limits=unread_limits,
         remove_other_idle=partial(_remove_idle, spools),
         report_failure=disk.count_failure,
     )
-    return Fetches(below, terms)
+    return Fetches(spool_directory, options)
 
 
 def measure_unfinished(spools: Path) -> tuple[int, int]:
@@ -86,8 +88,8 @@ def measure_unfinished(spools: Path) -> tuple[int, int]:
 
     Both running and abandoned fetches count.
     """
-    found = [files.measure(below) for below in _list_registries(spools)]
-    return sum(number for number, _ in found), sum(size for _, size in found)
+    measures = [files.measure(spool_directory) for spool_directory in _list_registries(spools)]
+    return sum(number for number, _ in measures), sum(size for _, size in measures)
 
 
 def drop_unfinished(spools: Path) -> int:
@@ -96,7 +98,9 @@ def drop_unfinished(spools: Path) -> int:
 
 
 def _remove_idle(spools: Path, idle: float) -> int:
-    return sum(files.remove_idle(below, idle) for below in _list_registries(spools))
+    return sum(
+        files.remove_idle(spool_directory, idle) for spool_directory in _list_registries(spools)
+    )
 
 
 def _list_registries(spools: Path) -> list[Path]:
@@ -104,10 +108,10 @@ def _list_registries(spools: Path) -> list[Path]:
     return sorted(path for path in spools.glob("*") if path.is_dir())
 
 
-def _adopt(disk: DiskExecutor, registry: str, whole: CompleteBlob) -> None:
+def _adopt(disk: DiskExecutor, registry: str, blob: CompleteBlob) -> None:
     # No media type: anyone who could choose one for a blob could turn it into a manifest.
-    content = ContentInfo(registry=registry, digest=whole.digest, size=whole.size, media_type="")
-    disk.move(disk.blobs.adopt, whole.path, content)
+    content = ContentInfo(registry=registry, digest=blob.digest, size=blob.size, media_type="")
+    disk.move(disk.blobs.adopt, blob.path, content)
 
 
 def _make_room(disk: DiskExecutor, size: int) -> None:
@@ -116,7 +120,7 @@ def _make_room(disk: DiskExecutor, size: int) -> None:
 
 logger = logging.getLogger(__name__)
 
-_SILENCE: Final = 60.0
+_LOG_INTERVAL: Final = 60.0
 """Seconds in which trouble with the disk is logged once."""
 
 
@@ -131,13 +135,13 @@ class BlobCache:
         self,
         inner: Source,
         gate: Gate,
-        away: StaleIfError,
+        stale_if_error: StaleIfError,
         fetches: Fetches,
         policy: CachePolicy,
     ) -> None:
         self._inner = inner
         self._gate = gate
-        self._stale_if_error = away
+        self._stale_if_error = stale_if_error
         self._fetches = fetches
         self._policy = policy
         self._confirmations = RecentConfirmations()
@@ -152,19 +156,19 @@ class BlobCache:
         Raise RegistryError if the registry cannot be asked and no public copy is cached. Raise
         ClientGone if the client disconnects while it waits for others.
         """
-        asking = self._build_request(caller, name, digest, request)
+        blob_request = self._build_request(caller, name, digest, request)
         found = self._gate.open_or_explain(caller, name, digest)
         if isinstance(found, AuthorizedContent):
-            return self._serve_cached(asking, found)
+            return self._serve_cached(blob_request, found)
 
-        def missed(asked: Request) -> Reply:
-            return self._serve_miss(replace(asking, request=asked), found)
+        def serve_miss(upstream_request: Request) -> Reply:
+            return self._serve_miss(replace(blob_request, request=upstream_request), found)
 
         reply = self._stale_if_error.fetch_or_serve_stale(
-            caller, name, request, missed, partial(self._serve_stale, asking)
+            caller, name, request, serve_miss, partial(self._serve_stale, blob_request)
         )
         if reply.is_error:
-            self._confirmations.record_refusal(asking.key)
+            self._confirmations.record_refusal(blob_request.key)
         return reply
 
     def confirm(
@@ -175,11 +179,11 @@ class BlobCache:
         Return the status of its answer. Return None, without asking, if the blob is confirmed or
         not cached, or if another request has just asked. Raise RegistryError.
         """
-        asking = self._build_request(caller, name, digest, request)
-        with self._single_flight.lead(asking.key, request.client) as leads:
-            if not (leads and self._gate.find_unconfirmed(caller, name, [digest])[0]):
+        blob_request = self._build_request(caller, name, digest, request)
+        with self._single_flight.lead(blob_request.key, request.client) as is_leader:
+            if not (is_leader and self._gate.find_unconfirmed(caller, name, [digest])[0]):
                 return None
-            reply = asking.fetch_head()
+            reply = blob_request.fetch_head()
             reply.close()
             return reply.status
 
@@ -197,126 +201,140 @@ class BlobCache:
             only_verified=self._policy.verify_blobs,
         )
 
-    def _serve_hit(self, asking: BlobRequest) -> Reply | None:
-        opened = self._gate.open(asking.caller, asking.name, asking.digest)
-        return None if opened is None else self._serve_cached(asking, opened)
+    def _serve_hit(self, blob_request: BlobRequest) -> Reply | None:
+        content = self._gate.open(blob_request.caller, blob_request.name, blob_request.digest)
+        return None if content is None else self._serve_cached(blob_request, content)
 
-    def _serve_cached(self, asking: BlobRequest, opened: AuthorizedContent) -> Reply:
-        said = cache_status.build_hit(cache_status.compute_age(opened.stored_at))
-        return serve.build_cached_reply(asking, opened, said, self._policy.accel_location)
+    def _serve_cached(self, blob_request: BlobRequest, content: AuthorizedContent) -> Reply:
+        cache_headers = cache_status.build_hit(cache_status.compute_age(content.stored_at))
+        return serve.build_cached_reply(
+            blob_request, content, cache_headers, self._policy.accel_location
+        )
 
-    def _serve_stale(self, asking: BlobRequest, status: int | None) -> Reply | None:
-        opened = self._gate.open_stale(asking.name, asking.digest)
-        if opened is None:
+    def _serve_stale(self, blob_request: BlobRequest, status: int | None) -> Reply | None:
+        content = self._gate.open_stale(blob_request.name, blob_request.digest)
+        if content is None:
             return None
-        said = cache_status.build_stale(status, cache_status.compute_age(opened.stored_at))
-        return serve.build_cached_reply(asking, opened, said, self._policy.accel_location)
+        cache_headers = cache_status.build_stale(
+            status, cache_status.compute_age(content.stored_at)
+        )
+        return serve.build_cached_reply(
+            blob_request, content, cache_headers, self._policy.accel_location
+        )
 
-    def _serve_miss(self, asking: BlobRequest, standing: AccessState) -> Reply:
-        if asking.request.method != "GET" or not Fetches.can_fetch(asking.digest):
-            return _pass_through(asking)
+    def _serve_miss(self, blob_request: BlobRequest, standing: AccessState) -> Reply:
+        if blob_request.request.method != "GET" or not Fetches.can_fetch(blob_request.digest):
+            return _pass_through(blob_request)
         try:
-            if self._may_join(asking, standing):
-                return self._join_and_serve(asking)
-            with self._single_flight.lead(asking.key, asking.request.client) as leads:
-                if not leads:  # after a wait, the state may have changed
-                    standing = self._gate.lookup_access(asking.caller, asking.name, asking.digest)
-                    if self._may_join(asking, standing):
-                        return self._join_and_serve(asking)
-                return self._confirm_and_serve(asking, standing)
-        except BlobRefused as refused:
+            if self._may_join(blob_request, standing):
+                return self._join_and_serve(blob_request)
+            with self._single_flight.lead(
+                blob_request.key, blob_request.request.client
+            ) as is_leader:
+                if not is_leader:  # after a wait, the state may have changed
+                    standing = self._gate.lookup_access(
+                        blob_request.caller, blob_request.name, blob_request.digest
+                    )
+                    if self._may_join(blob_request, standing):
+                        return self._join_and_serve(blob_request)
+                return self._confirm_and_serve(blob_request, standing)
+        except BlobRefused as refusal:
             return cache_status.mark_reply(
-                refused.reply, cache_status.build_forwarded(refused.reply.status)
+                refusal.reply, cache_status.build_forwarded(refusal.reply.status)
             )
         except OSError as error:
             # The disk is full, read-only or gone; a pull works without it.
             self._fetches.report_failure(error)
             self._log_failure(error)
-            return _pass_through(asking)
+            return _pass_through(blob_request)
 
-    def _may_join(self, asking: BlobRequest, standing: AccessState) -> bool:
+    def _may_join(self, blob_request: BlobRequest, standing: AccessState) -> bool:
         """Return whether the caller could read the blob if it were cached."""
-        told = self._confirmations.lookup_size(asking.key) is not None
-        return standing.has_grant and (told or standing.is_member)
+        is_confirmed = self._confirmations.lookup_size(blob_request.key) is not None
+        return standing.has_grant and (is_confirmed or standing.is_member)
 
-    def _confirm_and_serve(self, asking: BlobRequest, standing: AccessState) -> Reply:
+    def _confirm_and_serve(self, blob_request: BlobRequest, standing: AccessState) -> Reply:
         """Serve a client whose rights are unknown: the registry's answer decides."""
         if not standing.is_cached:
-            lead = self._fetches.try_acquire(asking.digest)
+            lead = self._fetches.try_acquire(blob_request.digest)
             if lead is not None:
-                return self._lead_and_serve(asking, lead)
-        head = asking.fetch_head()
-        if refusal := find_refusal(head, asking.request):
+                return self._lead_and_serve(blob_request, lead)
+        head = blob_request.fetch_head()
+        if refusal := find_refusal(head, blob_request.request):
             raise BlobRefused(refusal)
         head.close()
-        fits = head.length is not None and evidence.is_blob(head, asking.digest)
-        if head.status != HTTPStatus.OK or head.length is None or not fits:
-            return _pass_through(asking)
-        self._confirmations.record_success(asking.key, head.length)
-        return self._serve_hit(asking) or self._join_and_serve(asking)
+        is_valid = head.length is not None and evidence.is_blob(head, blob_request.digest)
+        if head.status != HTTPStatus.OK or head.length is None or not is_valid:
+            return _pass_through(blob_request)
+        self._confirmations.record_success(blob_request.key, head.length)
+        return self._serve_hit(blob_request) or self._join_and_serve(blob_request)
 
-    def _join_and_serve(self, asking: BlobRequest) -> Reply:
+    def _join_and_serve(self, blob_request: BlobRequest) -> Reply:
         """Serve a client that may share a running fetch.
 
         The registry must have reported the same size to both; if not, pass the request on.
         """
-        entered = self._fetches.acquire_or_join(asking.digest, asking.request.client, asking.payer)
-        if isinstance(entered, FetchLease):
-            return self._lead_and_serve(asking, entered)
-        if self._confirmations.lookup_size(asking.key) not in {None, entered.size}:
-            entered.close()
-            return _pass_through(asking)
-        return self._serve_spool(asking, entered, cache_status.build_joined())
+        lead_or_spool = self._fetches.acquire_or_join(
+            blob_request.digest, blob_request.request.client, blob_request.payer
+        )
+        if isinstance(lead_or_spool, FetchLease):
+            return self._lead_and_serve(blob_request, lead_or_spool)
+        if self._confirmations.lookup_size(blob_request.key) not in {None, lead_or_spool.size}:
+            lead_or_spool.close()
+            return _pass_through(blob_request)
+        return self._serve_spool(blob_request, lead_or_spool, cache_status.build_joined())
 
-    def _lead_and_serve(self, asking: BlobRequest, lead: FetchLease) -> Reply:
+    def _lead_and_serve(self, blob_request: BlobRequest, lead: FetchLease) -> Reply:
         """Serve the client that has the right to fetch."""
         if lead.is_cached:
             lead.release()  # another fetch has finished meanwhile
-            return self._serve_hit(asking) or _pass_through(asking)
-        if _starts_far_ahead(asking.request, lead):
+            return self._serve_hit(blob_request) or _pass_through(blob_request)
+        if _starts_far_ahead(blob_request.request, lead):
             lead.release()
-            return _pass_through(asking)
-        is_there = lead.offset == lead.size
-        spool = lead_fetch(asking, lead, self._fetches)
+            return _pass_through(blob_request)
+        is_complete = lead.offset == lead.size
+        spool = lead_fetch(blob_request, lead, self._fetches)
         if spool is None:
-            return _pass_through(asking)
-        self._confirmations.record_success(asking.key, spool.size)
+            return _pass_through(blob_request)
+        self._confirmations.record_success(blob_request.key, spool.size)
         # If an earlier leader fetched all bytes and did not finish, a HEAD only confirmed them.
-        said = (
+        cache_headers = (
             cache_status.build_joined()
-            if is_there
+            if is_complete
             else cache_status.build_forwarded(HTTPStatus.OK, stored=True)
         )
-        return self._serve_spool(asking, spool, said)
+        return self._serve_spool(blob_request, spool, cache_headers)
 
-    def _serve_spool(self, asking: BlobRequest, spool: Spool, said: Headers) -> Reply:
-        part = select_range(asking.request, asking.digest, spool.size)
-        if part.start > spool.available + AHEAD:
+    def _serve_spool(
+        self, blob_request: BlobRequest, spool: Spool, cache_headers: Headers
+    ) -> Reply:
+        part = select_range(blob_request.request, blob_request.digest, spool.size)
+        if part.start > spool.available + MAX_DISTANCE_AHEAD:
             spool.close()
-            return _pass_through(asking)
-        return serve.build_spooled_reply(asking, spool, part, said)
+            return _pass_through(blob_request)
+        return serve.build_spooled_reply(blob_request, spool, part, cache_headers)
 
     def _log_failure(self, error: OSError) -> None:
         now = time.monotonic()
-        if now - self._logged_at >= _SILENCE:
+        if now - self._logged_at >= _LOG_INTERVAL:
             self._logged_at = now
             fields = {"error": str(error)}
             logger.warning("Blobs are forwarded without caching.", extra={"fields": fields})
 
 
-def _pass_through(asking: BlobRequest) -> Reply:
+def _pass_through(blob_request: BlobRequest) -> Reply:
     """Return the registry's answer to the client's own request, and keep nothing."""
-    reply = asking.fetch_unchanged()
+    reply = blob_request.fetch_unchanged()
     return cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status))
 
 
 def _starts_far_ahead(request: Request, lead: FetchLease) -> bool:
-    """Return whether a range starts more than `AHEAD` bytes ahead of the fetch.
+    """Return whether a range starts more than `MAX_DISTANCE_AHEAD` bytes ahead of the fetch.
 
     A suffix range ("the last n bytes") counts as far ahead: its start is unknown until the registry
     has reported the size.
     """
-    wanted = parse_range(headers.get_first(request.headers, "range"))
-    if wanted is None:
+    byte_range = parse_range(headers.get_first(request.headers, "range"))
+    if byte_range is None:
         return False
-    return wanted.first is None or wanted.first > lead.offset + AHEAD
+    return byte_range.first is None or byte_range.first > lead.offset + MAX_DISTANCE_AHEAD

@@ -85,8 +85,8 @@ class BlobRequest:
         return replace(self.request, method=method, headers=fields)
 
     def _fetch(self, request: Request) -> Reply:
-        question = partial(self.inner.answer, Operation.blob(self.name, self.digest), request)
-        return self.gate.fetch_blob(self.caller, self.name, question, self.digest)
+        fetch = partial(self.inner.answer, Operation.blob(self.name, self.digest), request)
+        return self.gate.fetch_blob(self.caller, self.name, fetch, self.digest)
 
 
 def _with_range(request: Request, start: int, end: int | None = None) -> Request:
@@ -141,28 +141,28 @@ def select_range(request: Request, digest: Digest, size: int) -> SelectedRange:
     """
     if status := conditional.evaluate_conditions(request.headers, digest):
         return SelectedRange(status=status, start=0, end=0, size=size)
-    asked = conditional.get_range_header(request.headers, digest)
+    range_header = conditional.get_range_header(request.headers, digest)
     # Ranges are defined for GET alone (RFC 9110, section 14.2).
-    wanted = parse_range(asked) if request.method == "GET" else None
-    if wanted is None:
+    byte_range = parse_range(range_header) if request.method == "GET" else None
+    if byte_range is None:
         return SelectedRange(status=HTTPStatus.OK, start=0, end=size, size=size)
-    found = wanted.resolve(size)
-    if found is None:
+    bounds = byte_range.resolve(size)
+    if bounds is None:
         status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
         return SelectedRange(status=status, start=0, end=0, size=size)
-    start, end = found
+    start, end = bounds
     return SelectedRange(status=HTTPStatus.PARTIAL_CONTENT, start=start, end=end, size=size)
 
 
 # nginx sends the file of a hit itself (X-Accel-Redirect).
 
-FAILED: Final = "x-accel-failed"
+ACCEL_FAILED: Final = "x-accel-failed"
 """The header with which nginx repeats a request for a file that it could not open."""
 
-_JUDGED_AGAIN: Final = ("if-match", "if-unmodified-since")
+_NGINX_CONDITIONS: Final = ("if-match", "if-unmodified-since")
 """Conditions that nginx would evaluate against the date of the file, and answer in HTML."""
 
-_CUT: Final = ("content-range", "accept-ranges")
+_RANGE_HEADERS: Final = ("content-range", "accept-ranges")
 """Headers that nginx sets itself, since it selects the range."""
 
 
@@ -171,7 +171,9 @@ def can_accelerate(request: Request, part: SelectedRange) -> bool:
     return (
         request.method == "GET"
         and part.has_bytes
-        and not any(headers.get_first(request.headers, name) for name in (FAILED, *_JUDGED_AGAIN))
+        and not any(
+            headers.get_first(request.headers, name) for name in (ACCEL_FAILED, *_NGINX_CONDITIONS)
+        )
     )
 
 
@@ -180,49 +182,56 @@ def build_accel_reply(reply: Reply, location: str) -> Reply:
 
     Its `length` stays the number of bytes that nginx will send, for the log.
     """
-    fields = headers.without(reply.headers, *_CUT)
+    fields = headers.without(reply.headers, *_RANGE_HEADERS)
     return replace(reply, status=200, headers=fields, body=HandedOver(location))
 
 
-_TYPE: Final = "application/octet-stream"
+_CONTENT_TYPE: Final = "application/octet-stream"
 """The Content-Type of every blob, whatever the registry's. The manifest gives the real type."""
 
 
 def build_cached_reply(
-    asking: BlobRequest, opened: AuthorizedContent, said: Headers, accel_location: str | None
+    blob_request: BlobRequest,
+    content: AuthorizedContent,
+    cache_headers: Headers,
+    accel_location: str | None,
 ) -> Reply:
     """Return the answer from a cached blob, or one for nginx if `accel_location` is set.
 
     The answer's body takes the opened blob over; if there is no body, the blob is closed.
     """
-    part = select_range(asking.request, asking.digest, opened.size)
-    fields = _build_headers(asking, part, opened.public_seconds_left) + said
-    if accel_location and opened.location and can_accelerate(asking.request, part):
-        opened.blob.close()
+    part = select_range(blob_request.request, blob_request.digest, content.size)
+    fields = _build_headers(blob_request, part, content.public_seconds_left) + cache_headers
+    if accel_location and content.location and can_accelerate(blob_request.request, part):
+        content.blob.close()
         return build_accel_reply(
-            _build_bodiless(part, fields), f"{accel_location}{opened.location}"
+            _build_bodiless(part, fields), f"{accel_location}{content.location}"
         )
-    if asking.request.method == "HEAD" or not part.length:
-        opened.blob.close()
+    if blob_request.request.method == "HEAD" or not part.length:
+        content.blob.close()
         return _build_bodiless(part, fields)
-    body = opened.blob.build_body(part.start, part.end)
+    body = content.blob.build_body(part.start, part.end)
     return Reply(
         status=part.status, headers=fields, length=part.length, body=body, close=body.close
     )
 
 
 def build_spooled_reply(
-    asking: BlobRequest, spool: Spool, part: SelectedRange, said: Headers
+    blob_request: BlobRequest, spool: Spool, part: SelectedRange, cache_headers: Headers
 ) -> Reply:
     """Return the answer to a GET from a running fetch; the reply closes `spool`."""
     fields = (
-        _build_headers(asking, part, asking.gate.public_seconds_left(asking.caller, asking.name))
-        + said
+        _build_headers(
+            blob_request,
+            part,
+            blob_request.gate.public_seconds_left(blob_request.caller, blob_request.name),
+        )
+        + cache_headers
     )
     if not part.has_bytes:
         spool.close()
         return _build_bodiless(part, fields)
-    body = SpoolBody(spool, part.start, part.end, asking, asking.request.client)
+    body = SpoolBody(spool, part.start, part.end, blob_request, blob_request.request.client)
     return Reply(
         status=part.status, headers=fields, length=part.length, body=body, close=body.close
     )
@@ -232,13 +241,17 @@ def _build_bodiless(part: SelectedRange, fields: Headers) -> Reply:
     return Reply(status=part.status, headers=fields, length=part.length)
 
 
-def _build_headers(asking: BlobRequest, part: SelectedRange, public_left: float) -> Headers:
-    described = [("Content-Type", _TYPE), ("Accept-Ranges", "bytes")] if part.has_bytes else []
+def _build_headers(
+    blob_request: BlobRequest, part: SelectedRange, public_seconds_left: float
+) -> Headers:
+    content_headers = (
+        [("Content-Type", _CONTENT_TYPE), ("Accept-Ranges", "bytes")] if part.has_bytes else []
+    )
     return [
-        *described,
-        ("Docker-Content-Digest", asking.digest),
+        *content_headers,
+        ("Docker-Content-Digest", blob_request.digest),
         *part.headers,
-        *cache_status.build_content_headers(asking.digest, public_left),
+        *cache_status.build_content_headers(blob_request.digest, public_seconds_left),
     ]
 
 
@@ -253,7 +266,7 @@ class BlobRefused(Exception):
         self.reply = reply
 
 
-def lead_fetch(asking: BlobRequest, lead: FetchLease, fetches: Fetches) -> Spool | None:
+def lead_fetch(blob_request: BlobRequest, lead: FetchLease, fetches: Fetches) -> Spool | None:
     """Start the fetch and return its spool; None if it cannot be fetched for all readers.
 
     Raise BlobRefused if the registry answers with something else, RegistryError if it does not
@@ -261,14 +274,14 @@ def lead_fetch(asking: BlobRequest, lead: FetchLease, fetches: Fetches) -> Spool
     """
     with ExitStack() as stack:
         stack.callback(_release, lead)
-        found = _fetch_rest(asking, lead)
-        if found is None:
+        rest_and_size = _fetch_rest(blob_request, lead)
+        if rest_and_size is None:
             return None
-        rest, size = found
+        rest, size = rest_and_size
         stack.callback(rest.close)
         try:
             lead.start(size)
-            spool = fetches.join(asking.digest, asking.payer)
+            spool = fetches.join(blob_request.digest, blob_request.payer)
         except OSError:
             with suppress(OSError):
                 lead.discard(FetchState.GIVEN_UP)
@@ -276,8 +289,8 @@ def lead_fetch(asking: BlobRequest, lead: FetchLease, fetches: Fetches) -> Spool
         if spool is None:
             return None
         stack.pop_all()
-    part = select_range(asking.request, asking.digest, size)
-    start_fetch_thread(lead, rest, asking, whole=part.is_whole)
+    part = select_range(blob_request.request, blob_request.digest, size)
+    start_fetch_thread(lead, rest, blob_request, is_whole=part.is_whole)
     return spool
 
 
@@ -286,13 +299,13 @@ def _release(lead: FetchLease) -> None:
         lead.release()
 
 
-def _fetch_rest(asking: BlobRequest, lead: FetchLease) -> tuple[RemainingBody, int] | None:
+def _fetch_rest(blob_request: BlobRequest, lead: FetchLease) -> tuple[RemainingBody, int] | None:
     """Return the missing bytes, and the size of the whole blob; None if they do not fit."""
     if lead.size is not None and lead.offset == lead.size:
-        return _confirm_complete(asking, lead.size)
-    reply = asking.fetch_rest(lead.offset)
-    if not reply.is_error and not evidence.is_blob(reply, asking.digest):
-        reply = _verify_buffered(reply, asking.digest)
+        return _confirm_complete(blob_request, lead.size)
+    reply = blob_request.fetch_rest(lead.offset)
+    if not reply.is_error and not evidence.is_blob(reply, blob_request.digest):
+        reply = _verify_buffered(reply, blob_request.digest)
     if reply.status != HTTPStatus.OK and (not lead.offset or _is_refusal(reply)):
         raise BlobRefused(reply)
     size = parse_size(reply)
@@ -314,7 +327,11 @@ def _verify_buffered(reply: Reply, digest: Digest) -> Reply:
     Some registries and CDNs send configs as JSON or text. Raise BlobRefused if it is anything else,
     and UpstreamUnavailable if the body breaks off.
     """
-    if reply.status != HTTPStatus.OK or reply.length is None or reply.length >= evidence.WORDS:
+    if (
+        reply.status != HTTPStatus.OK
+        or reply.length is None
+        or reply.length >= evidence.ERROR_DOCUMENT_LIMIT
+    ):
         raise BlobRefused(reply)
     try:
         data = reply.read()
@@ -329,17 +346,17 @@ def _verify_buffered(reply: Reply, digest: Digest) -> Reply:
     return reply
 
 
-def _confirm_complete(asking: BlobRequest, size: int) -> tuple[RemainingBody, int] | None:
+def _confirm_complete(blob_request: BlobRequest, size: int) -> tuple[RemainingBody, int] | None:
     """Ask with a HEAD whether the caller may read a blob whose bytes are all here already.
 
     An earlier leader fetched them and did not finish. Return None if the registry does not confirm
     the blob and its size. Raise BlobRefused if its answer settles the client's request.
     """
-    reply = asking.fetch_head()
-    if refusal := find_refusal(reply, asking.request):
+    reply = blob_request.fetch_head()
+    if refusal := find_refusal(reply, blob_request.request):
         raise BlobRefused(refusal)
     reply.close()
-    fits = reply.length == size and evidence.is_blob(reply, asking.digest)
-    if reply.status != HTTPStatus.OK or not fits:
+    is_valid = reply.length == size and evidence.is_blob(reply, blob_request.digest)
+    if reply.status != HTTPStatus.OK or not is_valid:
         return None
     return RemainingBody((), do_nothing), size

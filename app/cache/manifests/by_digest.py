@@ -16,7 +16,7 @@ from app.oci.reference import Digest, RepositoryName
 from app.source import Reply, Request
 from app.waiting import SingleFlight
 
-_TRIES: Final = 2
+_MAX_WAITS: Final = 2
 """Fetches of others that a request waits for; the first may have been for another key that shares
 its lock, or may have failed."""
 
@@ -43,16 +43,22 @@ class ManifestsByDigest:
         if copy is not None and copy.is_accepted_by(request):
             return _build_hit(copy, request)
 
-        def stale(status: int | None) -> Reply | None:
-            kept = self.cached_manifests.lookup_stale(name, digest)
-            if kept is None or not kept.is_accepted_by(request):
+        def serve_stale(status: int | None) -> Reply | None:
+            stale_copy = self.cached_manifests.lookup_stale(name, digest)
+            if stale_copy is None or not stale_copy.is_accepted_by(request):
                 return None
-            fields = cache_status.build_stale(status, cache_status.compute_age(kept.stored_at))
-            return kept.build_reply(request, fields, lasting=True)
+            fields = cache_status.build_stale(
+                status, cache_status.compute_age(stale_copy.stored_at)
+            )
+            return stale_copy.build_reply(request, fields, lasting=True)
 
-        ask = self._serve_head if request.method == "HEAD" else self._serve_get
+        serve = self._serve_head if request.method == "HEAD" else self._serve_get
         return self.stale_if_error.fetch_or_serve_stale(
-            caller, name, request, lambda asked: ask(caller, name, digest, asked), stale
+            caller,
+            name,
+            request,
+            lambda upstream_request: serve(caller, name, digest, upstream_request),
+            serve_stale,
         )
 
     def _serve_head(
@@ -72,15 +78,16 @@ class ManifestsByDigest:
     ) -> Reply:
         if reply := self._serve_confirmed(caller, name, digest, request):
             return reply
-        for _ in range(_TRIES):
+        for _ in range(_MAX_WAITS):
             with self.single_flight.lead(
                 f"{self.registry}/{name}@{digest}", request.client
-            ) as leads:
-                if leads:
+            ) as is_leader:
+                if is_leader:
                     # Another fetch may have ended between the lookup and the lead.
-                    joined = self._serve_joined(caller, name, digest, request)
+                    joined_reply = self._serve_joined(caller, name, digest, request)
                     return (
-                        joined or self.fetcher.fetch_manifest(caller, name, digest, request).reply
+                        joined_reply
+                        or self.fetcher.fetch_manifest(caller, name, digest, request).reply
                     )
             if reply := self._serve_joined(caller, name, digest, request):
                 return reply
@@ -107,12 +114,12 @@ class ManifestsByDigest:
         """
         if self.gate.lookup_size(digest) is None:
             return None
-        told = self.fetcher.fetch_head(caller, name, digest, request)
-        if refusal := find_refusal(told.reply, request):
+        head = self.fetcher.fetch_head(caller, name, digest, request)
+        if refusal := find_refusal(head.reply, request):
             return cache_status.mark_reply(refusal, cache_status.build_forwarded(refusal.status))
-        told.reply.close()
+        head.reply.close()
         if (
-            told.digest is None
+            head.digest is None
             or (copy := self.cached_manifests.lookup(caller, name, digest)) is None
         ):
             return None

@@ -23,7 +23,7 @@ from app.oci.reference import RepositoryName, Tag
 from app.source import Reply, Request
 from app.waiting import SingleFlight
 
-_TRIES: Final = 2
+_MAX_WAITS: Final = 2
 """Fetches of others that a request waits for; the first may have been for another key that shares
 its lock, or may have failed."""
 
@@ -50,29 +50,29 @@ class ManifestsByTag:
 
         Raise RegistryError if the registry cannot be asked and no public copy is cached.
         """
-        came = time.monotonic()
-        known = self.tags.lookup(name, tag, get_accept_headers(request))
-        if known is not None and known.is_exact and known.is_younger(self.policy.tag_ttl):
-            copy = self.cached_manifests.lookup(caller, name, known.digest)
+        arrived_at = time.monotonic()
+        target = self.tags.lookup(name, tag, get_accept_headers(request))
+        if target is not None and target.is_exact and target.is_younger(self.policy.tag_ttl):
+            copy = self.cached_manifests.lookup(caller, name, target.digest)
             if copy is not None:
                 return copy.build_reply(
-                    request, cache_status.build_hit(known.age or 0.0), lasting=False
+                    request, cache_status.build_hit(target.age or 0.0), lasting=False
                 )
 
-        def ask(asked: Request) -> Reply:
-            if asked.method == "HEAD":
-                return self._serve_head(caller, name, tag, asked, known)
-            if known is not None:
-                confirmed = self._serve_confirmed(caller, name, tag, asked, known)
-                if confirmed is not None:
-                    return confirmed
-            return self._serve_get(caller, name, tag, asked, came)
+        def fetch(upstream_request: Request) -> Reply:
+            if upstream_request.method == "HEAD":
+                return self._serve_head(caller, name, tag, upstream_request, target)
+            if target is not None:
+                reply = self._serve_confirmed(caller, name, tag, upstream_request, target)
+                if reply is not None:
+                    return reply
+            return self._serve_get(caller, name, tag, upstream_request, arrived_at)
 
         return self.stale_if_error.fetch_or_serve_stale(
             caller,
             name,
             request,
-            ask,
+            fetch,
             lambda status: self._serve_stale(name, tag, request, status),
             lasting=False,
         )
@@ -80,14 +80,14 @@ class ManifestsByTag:
     def _serve_stale(
         self, name: RepositoryName, tag: Tag, request: Request, status: int | None
     ) -> Reply | None:
-        known = self.tags.lookup(name, tag, get_accept_headers(request))
-        if known is None or not known.is_younger(self.policy.stale_ttl):
+        target = self.tags.lookup(name, tag, get_accept_headers(request))
+        if target is None or not target.is_younger(self.policy.stale_ttl):
             return None
-        copy = self.cached_manifests.lookup_stale(name, known.digest)
-        if copy is None or not (known.is_exact or copy.is_accepted_by(request)):
+        copy = self.cached_manifests.lookup_stale(name, target.digest)
+        if copy is None or not (target.is_exact or copy.is_accepted_by(request)):
             return None
         return copy.build_reply(
-            request, cache_status.build_stale(status, known.age or 0.0), lasting=False
+            request, cache_status.build_stale(status, target.age or 0.0), lasting=False
         )
 
     def _serve_head(
@@ -96,63 +96,63 @@ class ManifestsByTag:
         name: RepositoryName,
         tag: Tag,
         request: Request,
-        known: TagTarget | None,
+        target: TagTarget | None,
     ) -> Reply:
-        told = self._fetch_head(caller, name, tag, request, known)
-        status = told.reply.status
-        fields = cache_status.build_forwarded(status, why="stale" if known else "uri-miss")
-        if told.digest is None:
-            return cache_status.mark_reply(told.reply, fields)
-        fields += cache_status.build_content_headers(told.digest, 0.0)
-        return apply_conditions(cache_status.mark_reply(told.reply, fields), request, told.digest)
+        head = self._fetch_head(caller, name, tag, request, target)
+        status = head.reply.status
+        fields = cache_status.build_forwarded(status, why="stale" if target else "uri-miss")
+        if head.digest is None:
+            return cache_status.mark_reply(head.reply, fields)
+        fields += cache_status.build_content_headers(head.digest, 0.0)
+        return apply_conditions(cache_status.mark_reply(head.reply, fields), request, head.digest)
 
     def _serve_get(
-        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
+        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, arrived_at: float
     ) -> Reply:
         key = f"{self.registry}/{name}:{tag} {media_types.fingerprint(get_accept_headers(request))}"
-        for _ in range(_TRIES):
-            with self.single_flight.lead(key, request.client) as leads:
-                if leads:
+        for _ in range(_MAX_WAITS):
+            with self.single_flight.lead(key, request.client) as is_leader:
+                if is_leader:
                     # Another fetch may have ended between the lookup and the lead.
-                    overtaken = self._serve_newer(caller, name, tag, request, came)
-                    return overtaken or self._fetch_manifest(caller, name, tag, request)
-            if reply := self._serve_joined(caller, name, tag, request, came):
+                    newer_reply = self._serve_newer(caller, name, tag, request, arrived_at)
+                    return newer_reply or self._fetch_manifest(caller, name, tag, request)
+            if reply := self._serve_joined(caller, name, tag, request, arrived_at):
                 return reply
         return self._fetch_manifest(caller, name, tag, request)
 
     def _serve_newer(
-        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
+        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, arrived_at: float
     ) -> Reply | None:
         """Return the answer from a fetch that ended after this request arrived, or None.
 
         A note carries the time of the registry's answer, but becomes visible only when it is
         written. If the request arrived between the two, the registry confirms the note with a HEAD.
         """
-        known = self.tags.lookup(name, tag, get_accept_headers(request))
-        if known is None:
+        target = self.tags.lookup(name, tag, get_accept_headers(request))
+        if target is None:
             return None
-        copy = self.cached_manifests.lookup(caller, name, known.digest)
+        copy = self.cached_manifests.lookup(caller, name, target.digest)
         if copy is None:
             return None
-        if _is_newer(known, came):
+        if _is_newer(target, arrived_at):
             return copy.build_reply(request, cache_status.build_joined(), lasting=False)
-        return self._serve_confirmed(caller, name, tag, request, known)
+        return self._serve_confirmed(caller, name, tag, request, target)
 
     def _serve_joined(
-        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
+        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, arrived_at: float
     ) -> Reply | None:
         """Return the answer from another request's fetch, confirmed with a HEAD if it is older.
 
         Return None without such an answer, or if this client cannot have it.
         """
-        known = self.tags.lookup(name, tag, get_accept_headers(request))
-        if known is None:
+        target = self.tags.lookup(name, tag, get_accept_headers(request))
+        if target is None:
             return None
-        if _is_newer(known, came):
-            copy = self.cached_manifests.lookup(caller, name, known.digest)
+        if _is_newer(target, arrived_at):
+            copy = self.cached_manifests.lookup(caller, name, target.digest)
             if copy is not None:
                 return copy.build_reply(request, cache_status.build_joined(), lasting=False)
-        return self._serve_confirmed(caller, name, tag, request, known)
+        return self._serve_confirmed(caller, name, tag, request, target)
 
     def _serve_confirmed(
         self,
@@ -160,16 +160,16 @@ class ManifestsByTag:
         name: RepositoryName,
         tag: Tag,
         request: Request,
-        known: TagTarget,
+        target: TagTarget,
     ) -> Reply | None:
         """Ask the registry with a HEAD what the tag means; None if that is not cached."""
-        told = self._fetch_head(caller, name, tag, request, known)
-        if refusal := find_refusal(told.reply, request):
+        head = self._fetch_head(caller, name, tag, request, target)
+        if refusal := find_refusal(head.reply, request):
             return cache_status.mark_reply(refusal, cache_status.build_forwarded(refusal.status))
-        told.reply.close()
+        head.reply.close()
         if (
-            told.digest is None
-            or (copy := self.cached_manifests.lookup(caller, name, told.digest)) is None
+            head.digest is None
+            or (copy := self.cached_manifests.lookup(caller, name, head.digest)) is None
         ):
             return None
         return copy.build_reply(request, cache_status.build_revalidated(), lasting=False)
@@ -180,48 +180,52 @@ class ManifestsByTag:
         name: RepositoryName,
         tag: Tag,
         request: Request,
-        known: TagTarget | None,
+        target: TagTarget | None,
     ) -> FetchedManifest:
-        told = self.fetcher.fetch_head(caller, name, tag, request)
-        return self._record_target(name, tag, request, told, known)
+        head = self.fetcher.fetch_head(caller, name, tag, request)
+        return self._record_target(name, tag, request, head, target)
 
     def _fetch_manifest(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request
     ) -> Reply:
         accepts = get_accept_headers(request)
-        told = self.fetcher.fetch_manifest(
-            caller, name, tag, request, lambda said: self.tags.write(name, tag, accepts, said)
+        fetched_manifest = self.fetcher.fetch_manifest(
+            caller, name, tag, request, lambda answer: self.tags.write(name, tag, accepts, answer)
         )
-        if not told.is_noted:
-            self._record_target(name, tag, request, told, None)
-        return told.reply
+        if not fetched_manifest.is_noted:
+            self._record_target(name, tag, request, fetched_manifest, None)
+        return fetched_manifest.reply
 
     def _record_target(
         self,
         name: RepositoryName,
         tag: Tag,
         request: Request,
-        told: FetchedManifest,
-        known: TagTarget | None,
+        fetched_manifest: FetchedManifest,
+        target: TagTarget | None,
     ) -> FetchedManifest:
-        if told.digest is not None:
-            said = TagAnswer(told.digest, told.media_type, told.requested_at)
-            self.tags.record(name, tag, get_accept_headers(request), said, known)
-        elif told.reply.status == HTTPStatus.NOT_FOUND and self._is_acceptable(name, tag, request):
+        if fetched_manifest.digest is not None:
+            answer = TagAnswer(
+                fetched_manifest.digest, fetched_manifest.media_type, fetched_manifest.requested_at
+            )
+            self.tags.record(name, tag, get_accept_headers(request), answer, target)
+        elif fetched_manifest.reply.status == HTTPStatus.NOT_FOUND and self._is_acceptable(
+            name, tag, request
+        ):
             self.tags.forget(name, tag)
-        return told
+        return fetched_manifest
 
     def _is_acceptable(self, name: RepositoryName, tag: Tag, request: Request) -> bool:
         """Return whether the client accepts the media type that the tag is known to have.
 
         Some registries answer 404 for a media type that the client does not accept.
         """
-        known = self.tags.lookup(name, tag, get_accept_headers(request))
-        return known is None or media_types.is_acceptable(
-            known.media_type, get_accept_headers(request)
+        target = self.tags.lookup(name, tag, get_accept_headers(request))
+        return target is None or media_types.is_acceptable(
+            target.media_type, get_accept_headers(request)
         )
 
 
-def _is_newer(known: TagTarget, came: float) -> bool:
-    """Return whether the registry has said so since `came` (monotonic), for this Accept."""
-    return known.is_exact and known.is_younger(time.monotonic() - came)
+def _is_newer(target: TagTarget, arrived_at: float) -> bool:
+    """Return whether the registry has said so since `arrived_at` (monotonic), for this Accept."""
+    return target.is_exact and target.is_younger(time.monotonic() - arrived_at)

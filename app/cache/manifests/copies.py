@@ -49,18 +49,18 @@ class CachedManifest:
 
         Without `lasting`, for a request by tag, no shared cache may keep the answer.
         """
-        public_left = self.public_seconds_left if lasting else 0.0
-        written = [
+        public_seconds_left = self.public_seconds_left if lasting else 0.0
+        reply_headers = [
             ("Content-Type", self.media_type),
             ("Docker-Content-Digest", str(self.digest)),
-            *cache_status.build_content_headers(self.digest, public_left),
+            *cache_status.build_content_headers(self.digest, public_seconds_left),
             *fields,
         ]
         if conditional.is_not_modified(request.headers, self.digest):
-            return Reply(status=HTTPStatus.NOT_MODIFIED, headers=written)
+            return Reply(status=HTTPStatus.NOT_MODIFIED, headers=reply_headers)
         if request.method == "HEAD":
-            return Reply(status=HTTPStatus.OK, headers=written, length=len(self.data))
-        return build_reply(HTTPStatus.OK, written, self.data)
+            return Reply(status=HTTPStatus.OK, headers=reply_headers, length=len(self.data))
+        return build_reply(HTTPStatus.OK, reply_headers, self.data)
 
 
 class CachedManifests:
@@ -79,14 +79,14 @@ class CachedManifests:
     def lookup(self, caller: Caller, name: RepositoryName, digest: Digest) -> CachedManifest | None:
         """Return a manifest; None if it is not cached or this caller may not read it now."""
         key = (caller.name, name, digest, str(self._gate.revocation_count))
-        if caller.lifetime > 0 and (recent := self._hot.get(key)):
-            return recent
+        if caller.lifetime > 0 and (hot_copy := self._hot.get(key)):
+            return hot_copy
         version = self._ledger.read_version()
-        damaged = list[Digest]()
+        damaged_digests = list[Digest]()
         copy = self._gate.open_and_apply(
-            caller, name, digest, lambda one: _read_manifest(one, digest, damaged)
+            caller, name, digest, lambda content: _read_manifest(content, digest, damaged_digests)
         )
-        self._drop_damaged(damaged)
+        self._drop_damaged(damaged_digests)
         if copy is not None:
             self._hot.put(
                 key, copy, size=len(copy.data), seconds_left=copy.seconds_left, version=version
@@ -95,11 +95,11 @@ class CachedManifests:
 
     def lookup_stale(self, name: RepositoryName, digest: Digest) -> CachedManifest | None:
         """Return a public manifest, for use while the registry is unreachable; None if uncached."""
-        damaged = list[Digest]()
+        damaged_digests = list[Digest]()
         copy = self._gate.open_stale_and_apply(
-            name, digest, lambda one: _read_manifest(one, digest, damaged)
+            name, digest, lambda content: _read_manifest(content, digest, damaged_digests)
         )
-        self._drop_damaged(damaged)
+        self._drop_damaged(damaged_digests)
         return copy
 
     def keep(
@@ -107,49 +107,54 @@ class CachedManifests:
         caller: Caller,
         name: RepositoryName,
         data: bytes,
-        said: TagAnswer,
+        answer: TagAnswer,
         write_too: Callable[[TagAnswer], None] | None = None,
     ) -> bool:
         """Keep a manifest that a repository sent to a caller; return whether that succeeded.
 
-        `write_too` is called with `said` in the transaction that makes the manifest readable. The
+        `write_too` is called with `answer` in the transaction that makes the manifest readable. The
         store refuses bytes whose hash is not the digest.
         """
-        digest, media_type = said.digest, said.media_type
-        kept = self._disk.write(self._disk.blobs.keep, data, self._registry, digest, media_type)
-        also = partial(write_too, said) if write_too else None
-        sent = (media_type, said.requested_at)
-        return kept and self._gate.record_verified(caller, name, digest, sent, also)
+        digest, media_type = answer.digest, answer.media_type
+        is_stored = self._disk.write(
+            self._disk.blobs.keep, data, self._registry, digest, media_type
+        )
+        write_note = partial(write_too, answer) if write_too else None
+        response_info = (media_type, answer.requested_at)
+        return is_stored and self._gate.record_verified(
+            caller, name, digest, response_info, write_note
+        )
 
-    def _drop_damaged(self, damaged: list[Digest]) -> None:
-        for digest in damaged:
+    def _drop_damaged(self, damaged_digests: list[Digest]) -> None:
+        for digest in damaged_digests:
             fields = {"registry": self._registry, "digest": str(digest)}
             logger.warning("Removed a damaged file from the cache.", extra={"fields": fields})
             self._disk.write(self._disk.blobs.delete, self._registry, digest)
 
 
 def _read_manifest(
-    opened: AuthorizedContent, digest: Digest, damaged: list[Digest]
+    content: AuthorizedContent, digest: Digest, damaged_digests: list[Digest]
 ) -> CachedManifest | None:
     """Return the manifest that was opened; None if it is too large or damaged.
 
-    This runs on a native thread, which must not log: it adds the digest to `damaged` instead.
+    This runs on a native thread, which must not log: it adds the digest to `damaged_digests`
+    instead.
     """
-    with closing(opened.blob) as blob:
-        if opened.size > MANIFEST_LIMIT:
+    with closing(content.blob) as blob:
+        if content.size > MANIFEST_LIMIT:
             return None
         try:
             data = blob.read()
         except StoreError:
             data = b""
     if not digest.matches(data):
-        damaged.append(digest)
+        damaged_digests.append(digest)
         return None
     return CachedManifest(
         digest=digest,
         data=data,
-        media_type=opened.media_type,
-        stored_at=opened.stored_at,
-        seconds_left=opened.seconds_left,
-        public_seconds_left=opened.public_seconds_left,
+        media_type=content.media_type,
+        stored_at=content.stored_at,
+        seconds_left=content.seconds_left,
+        public_seconds_left=content.public_seconds_left,
     )

@@ -20,7 +20,7 @@ from app.oci.reference import Digest, Operation, Reference, RepositoryName
 from app.source import Reply, Request, Source, do_nothing
 from app.store.ledger import MemberContent
 
-_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+_SIGNED_TYPE: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 """A media type whose digest is that of the signed payload, and not of the bytes sent."""
 
 
@@ -43,21 +43,21 @@ class FetchedManifest:
 class ManifestFetcher:
     """Requests manifests in a caller's name, through the gate; methods raise RegistryError."""
 
-    def __init__(self, inner: Source, gate: Gate, copies: CachedManifests) -> None:
+    def __init__(self, inner: Source, gate: Gate, cached_manifests: CachedManifests) -> None:
         self._inner = inner
         self._gate = gate
-        self._cached_manifests = copies
+        self._cached_manifests = cached_manifests
 
     def fetch_head(
         self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
     ) -> FetchedManifest:
         """Return the answer to a HEAD, which Docker Hub does not count as a pull."""
-        asked = self._gate.now()
+        requested_at = self._gate.now()
         reply = self._fetch(caller, name, reference, request, "HEAD")
         if reply.status != HTTPStatus.OK or not _is_manifest_reply(reply, reference):
-            return FetchedManifest(reply, asked)
+            return FetchedManifest(reply, requested_at)
         media_type = media_types.drop_overlong(reply.header("content-type"))
-        return FetchedManifest(reply, asked, _find_digest(reply, reference), media_type)
+        return FetchedManifest(reply, requested_at, _find_digest(reply, reference), media_type)
 
     def fetch_manifest(
         self,
@@ -75,11 +75,12 @@ class ManifestFetcher:
         A manifest that cannot be verified is passed on as it is. Raise UpstreamMisbehaved if the
         client asked by digest and the registry sent another manifest.
         """
-        asked = self._gate.now()
+        requested_at = self._gate.now()
         reply = self._fetch(caller, name, reference, request, "GET")
         if reply.status != HTTPStatus.OK or not _is_manifest_reply(reply, reference):
             return FetchedManifest(
-                cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status)), asked
+                cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status)),
+                requested_at,
             )
         try:
             data = reply.read()
@@ -90,22 +91,23 @@ class ManifestFetcher:
         media_type = media_types.drop_overlong(reply.header("content-type"))
         if not _verify(reply, data, digest, reference):
             return FetchedManifest(
-                cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status)), asked
+                cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status)),
+                requested_at,
             )
-        said = TagAnswer(digest, media_type, asked)
-        kept = len(data) <= MANIFEST_LIMIT and self._cached_manifests.keep(
-            caller, name, data, said, write_too
+        tag_answer = TagAnswer(digest, media_type, requested_at)
+        is_stored = len(data) <= MANIFEST_LIMIT and self._cached_manifests.keep(
+            caller, name, data, tag_answer, write_too
         )
-        lasting = isinstance(reference, Digest)
+        is_by_digest = isinstance(reference, Digest)
         fields = [
-            *cache_status.build_forwarded(reply.status, stored=kept),
+            *cache_status.build_forwarded(reply.status, stored=is_stored),
             *cache_status.build_content_headers(
-                digest, self._gate.public_seconds_left(caller, name) if lasting else 0.0
+                digest, self._gate.public_seconds_left(caller, name) if is_by_digest else 0.0
             ),
         ]
         answer = apply_conditions(cache_status.mark_reply(reply, fields), request, digest)
-        is_noted = kept and write_too is not None
-        return FetchedManifest(answer, asked, digest, media_type, is_noted)
+        is_noted = is_stored and write_too is not None
+        return FetchedManifest(answer, requested_at, digest, media_type, is_noted)
 
     def _fetch(
         self,
@@ -117,24 +119,22 @@ class ManifestFetcher:
     ) -> Reply:
         # The answer serves all clients, so the request leaves out this client's conditions.
         fields = headers.without(request.headers, *headers.PARTIAL)
-        plain = replace(request, method=method, headers=fields)
+        plain_request = replace(request, method=method, headers=fields)
         digest = reference if isinstance(reference, Digest) else None
-        question = partial(self._inner.answer, Operation.manifest(name, reference), plain)
-        reply = self._gate.fetch_manifest(
-            caller, name, question, digest, get_accept_headers(request)
-        )
+        fetch = partial(self._inner.answer, Operation.manifest(name, reference), plain_request)
+        reply = self._gate.fetch_manifest(caller, name, fetch, digest, get_accept_headers(request))
         if reply.status == HTTPStatus.NOT_FOUND:
             self._gate.recheck_public(
-                caller, name, lambda held: self._fetch_member_head(name, held, plain)
+                caller, name, lambda member: self._fetch_member_head(name, member, plain_request)
             )
         return reply
 
     def _fetch_member_head(
-        self, name: RepositoryName, held: MemberContent, request: Request
+        self, name: RepositoryName, member: MemberContent, request: Request
     ) -> Reply:
-        fields = [*headers.without(request.headers, "accept"), ("Accept", held.media_type)]
+        fields = [*headers.without(request.headers, "accept"), ("Accept", member.media_type)]
         return self._inner.answer(
-            Operation.manifest(name, held.digest), replace(request, method="HEAD", headers=fields)
+            Operation.manifest(name, member.digest), replace(request, method="HEAD", headers=fields)
         )
 
 
@@ -165,9 +165,9 @@ def _verify(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> 
     Return False if that cannot be decided: the answer is passed on, as without a cache. Raise
     UpstreamMisbehaved if the hash is wrong and the client asked by digest.
     """
-    encoded = reply.header("content-encoding").lower() not in {"", "identity"}
-    signed = media_types.essence(reply.header("content-type")) == _SIGNED
-    if encoded or signed or not digest.can_be_verified:
+    is_encoded = reply.header("content-encoding").lower() not in {"", "identity"}
+    is_signed = media_types.essence(reply.header("content-type")) == _SIGNED_TYPE
+    if is_encoded or is_signed or not digest.can_be_verified:
         return False
     if digest.matches(data):
         return True

@@ -14,13 +14,13 @@ from app.store.ledger import Evidence, Ledger, Note, Subject, build_tag_subject
 
 _KIND: Final = "tag"
 
-_ANY: Final = "*"
+_ANY_ACCEPT: Final = "*"
 """Takes the place of an Accept's fingerprint in the key of the latest answer to any client."""
 
-_MOST: Final = 20
+_MAX_NOTES: Final = 20
 """Notes of one tag; clients choose the Accept, so only the latest notes stay."""
 
-_YOUNG: Final = 10.0
+_REWRITE_INTERVAL: Final = 10.0
 """Seconds in which an unchanged note is not written again."""
 
 
@@ -56,10 +56,10 @@ class TagTarget:
         """Return the target as it is some seconds later."""
         return self if self.age is None else replace(self, age=self.age + seconds)
 
-    def is_settled_by(self, said: TagAnswer) -> bool:
+    def is_settled_by(self, answer: TagAnswer) -> bool:
         """Return whether an answer need not be written, since the same was written a moment ago."""
-        is_same = (said.digest, said.media_type) == (self.digest, self.media_type)
-        return is_same and self.is_exact and self.is_latest and self.is_younger(_YOUNG)
+        is_same = (answer.digest, answer.media_type) == (self.digest, self.media_type)
+        return is_same and self.is_exact and self.is_latest and self.is_younger(_REWRITE_INTERVAL)
 
 
 class TagTargets:
@@ -77,9 +77,9 @@ class TagTargets:
         An answer to a client with the same `accepts` comes first, then one to any client.
         """
         keys = self._build_keys(name, tag, accepts)
-        if (hot := self._hot.get((keys[0],))) is not None:
-            known, looked_at = hot
-            return known.grow_older(self._ledger.now() - looked_at)
+        if (hot_entry := self._hot.get((keys[0],))) is not None:
+            hot_target, looked_at = hot_entry
+            return hot_target.grow_older(self._ledger.now() - looked_at)
         version, now = self._ledger.read_version(), self._ledger.now()
         target = self._disk.read(self._lookup, keys)
         if target is not None:
@@ -92,39 +92,40 @@ class TagTargets:
         name: RepositoryName,
         tag: Tag,
         accepts: Sequence[str],
-        said: TagAnswer,
-        known: TagTarget | None = None,
+        answer: TagAnswer,
+        current_target: TagTarget | None = None,
     ) -> None:
         """Remember what the registry has said, unless it has answered a later request since.
 
-        `said` is dropped too if the registry has said since then that the tag does not exist.
-        Nothing is done if `known`, which was looked up for this request, is the same and young.
+        `answer` is dropped too if the registry has said since then that the tag does not exist.
+        Nothing is done if `current_target`, which was looked up for this request, is the same and
+        young.
         """
-        if known is None or not known.is_settled_by(said):
-            self._disk.write(self.write, name, tag, accepts, said)
+        if current_target is None or not current_target.is_settled_by(answer):
+            self._disk.write(self.write, name, tag, accepts, answer)
 
     def write(
-        self, name: RepositoryName, tag: Tag, accepts: Sequence[str], said: TagAnswer
+        self, name: RepositoryName, tag: Tag, accepts: Sequence[str], answer: TagAnswer
     ) -> None:
         """Do as `record` does, on a thread of the disk; raise StoreError."""
-        value = json.dumps({"digest": said.digest, "media_type": said.media_type})
-        answer = Evidence(self._build_subject(name, tag), said.requested_at)
+        value = json.dumps({"digest": answer.digest, "media_type": answer.media_type})
+        evidence = Evidence(self._build_subject(name, tag), answer.requested_at)
         keys = self._build_keys(name, tag, accepts)
         with self._ledger.transaction():
             notes = self._ledger.tags.lookup_all(_KIND, keys)
             for key in keys:
                 note = notes.get(key)
                 if note is None or note.value != value or not _is_young(note):
-                    self._ledger.tags.record(_KIND, key, value, _YOUNG, answer)
+                    self._ledger.tags.record(_KIND, key, value, _REWRITE_INTERVAL, evidence)
             if keys[0] not in notes:
-                beginning = _build_key(self._registry, name, tag, "")
-                self._ledger.tags.keep_latest(_KIND, beginning, _MOST)
+                prefix = _build_key(self._registry, name, tag, "")
+                self._ledger.tags.keep_latest(_KIND, prefix, _MAX_NOTES)
 
     def forget(self, name: RepositoryName, tag: Tag) -> None:
         """Forget a tag, since the registry has just said that it does not exist."""
-        beginning = _build_key(self._registry, name, tag, "")
+        prefix = _build_key(self._registry, name, tag, "")
         self._disk.write(
-            self._ledger.tags.delete_refused, _KIND, beginning, self._build_subject(name, tag)
+            self._ledger.tags.delete_refused, _KIND, prefix, self._build_subject(name, tag)
         )
 
     def _lookup(self, keys: Sequence[str]) -> TagTarget | None:
@@ -137,8 +138,8 @@ class TagTargets:
 
     def _build_keys(self, name: RepositoryName, tag: Tag, accepts: Sequence[str]) -> list[str]:
         """Return the keys of the answers to clients with this Accept, and to any client."""
-        taken = (media_types.fingerprint(accepts), _ANY)
-        return [_build_key(self._registry, name, tag, last) for last in taken]
+        fingerprints = (media_types.fingerprint(accepts), _ANY_ACCEPT)
+        return [_build_key(self._registry, name, tag, fingerprint) for fingerprint in fingerprints]
 
     def _build_subject(self, name: RepositoryName, tag: Tag) -> Subject:
         return (self._registry, name, build_tag_subject(tag))
@@ -147,8 +148,8 @@ class TagTargets:
 def lookup_digests(ledger: Ledger, registry: str, repository: str, tag: str) -> set[Digest]:
     """Return all digests noted for a tag, for whatever client; raise StoreError."""
     values = ledger.tags.lookup_prefix(_KIND, _build_key(registry, repository, tag, "")).values()
-    found = (_parse_target(Note(value, 0.0, None), exact=False, latest=False) for value in values)
-    return {meaning.digest for meaning in found if meaning}
+    targets = (_parse_target(Note(value, 0.0, None), exact=False, latest=False) for value in values)
+    return {target.digest for target in targets if target}
 
 
 def forget_tag(ledger: Ledger, registry: str, repository: str, tag: str) -> None:
@@ -162,17 +163,17 @@ def forget_tags(ledger: Ledger, registry: str, repository: str) -> None:
     ledger.tags.keep_latest(_KIND, f"{registry}/{repository}:", 0)
 
 
-def _build_key(registry: str, name: str, tag: str, taken: str) -> str:
-    return f"{registry}/{name}:{tag} {taken}"
+def _build_key(registry: str, name: str, tag: str, fingerprint: str) -> str:
+    return f"{registry}/{name}:{tag} {fingerprint}"
 
 
 def _parse_target(note: Note | None, *, exact: bool, latest: bool) -> TagTarget | None:
     if note is None:
         return None
     try:
-        written = json.loads(note.value)
-        digest = Digest.parse(written["digest"])
-        media_type = str(written["media_type"])
+        document = json.loads(note.value)
+        digest = Digest.parse(document["digest"])
+        media_type = str(document["media_type"])
     except (ValueError, KeyError, TypeError, DigestInvalid):
         return None
     return TagTarget(
@@ -181,4 +182,4 @@ def _parse_target(note: Note | None, *, exact: bool, latest: bool) -> TagTarget 
 
 
 def _is_young(note: Note) -> bool:
-    return note.age is not None and note.age < _YOUNG
+    return note.age is not None and note.age < _REWRITE_INTERVAL

@@ -34,10 +34,10 @@ from app.waiting import SingleFlight
 
 # Anonymous tokens: if one expires in the middle of a layer, any other anonymous token will do.
 
-_PRINT: Final = 16
+_FINGERPRINT_SIZE: Final = 16
 """Bytes of the HMAC that stands for a token: enough that no two tokens have the same."""
 
-_SLOTS: Final = len(shared_memory.MEMORY) // _PRINT
+_SLOTS: Final = len(shared_memory.MEMORY) // _FINGERPRINT_SIZE
 
 
 class AnonymousTokens:
@@ -55,17 +55,17 @@ class AnonymousTokens:
     def record(self, answer: bytes) -> None:
         """Remember the tokens in a token service's answer to an anonymous request."""
         for token in tokens.list_tokens(documents.parse_object_or_empty(answer)):
-            place, print_ = self._locate_slot(token)
-            shared_memory.MEMORY[place : place + _PRINT] = print_
+            offset, fingerprint = self._locate_slot(token)
+            shared_memory.MEMORY[offset : offset + _FINGERPRINT_SIZE] = fingerprint
 
     def is_anonymous(self, authorization: str) -> bool:
         """Return whether an Authorization is a Bearer token that is known to be anonymous."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return False
-        place, print_ = self._locate_slot(token)
-        known = shared_memory.MEMORY[place : place + _PRINT] == print_
-        return known or tokens.parse_claims(token).get("sub") == ""
+        offset, fingerprint = self._locate_slot(token)
+        is_recorded = shared_memory.MEMORY[offset : offset + _FINGERPRINT_SIZE] == fingerprint
+        return is_recorded or tokens.parse_claims(token).get("sub") == ""
 
     def _locate_slot(self, token: str) -> tuple[int, bytes]:
         """Return the offset of a token's slot, and the part of its HMAC that is stored there.
@@ -74,21 +74,23 @@ class AnonymousTokens:
         """
         text = f"{self._registry}\0{token}".encode(errors="surrogateescape")
         digest = hmac.digest(shared_memory.KEY, text, hashlib.sha256)
-        return int.from_bytes(digest[_PRINT:]) % _SLOTS * _PRINT, digest[:_PRINT]
+        return int.from_bytes(digest[_FINGERPRINT_SIZE:]) % _SLOTS * _FINGERPRINT_SIZE, digest[
+            :_FINGERPRINT_SIZE
+        ]
 
 
-_SCOPES: Final = 10_000
+_MAX_SCOPES: Final = 10_000
 """Scopes whose tokens are kept. Each takes a few KB."""
 
-_LIFETIME: Final = 60.0
+_DEFAULT_LIFETIME: Final = 60.0
 """Seconds that a token is valid if its service does not say: `spec/auth/token.md`."""
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
-_LONGEST: Final = 86400.0
+_MAX_LIFETIME: Final = 86400.0
 """The longest lifetime of a token in seconds, whatever its service says."""
 
-_MARGIN: Final = 30.0
+_RENEWAL_MARGIN: Final = 30.0
 """Seconds before its expiry at which a token is renewed, or a third of its lifetime if that is
 shorter."""
 
@@ -118,7 +120,7 @@ class IssuedTokens:
 
     def __init__(self, issue: Callable[[str, Call], IssuedToken]) -> None:
         self._issue = issue
-        self._slots = LRUCache[str, _Slot](_SCOPES)
+        self._slots = LRUCache[str, _Slot](_MAX_SCOPES)
         self._lock = threading.Lock()
         self._single_flight = SingleFlight[str]()
 
@@ -134,8 +136,8 @@ class IssuedTokens:
             return token.value
         if token is None or now >= token.expires_at:
             return self._get_or_renew(scope, slot, call)
-        with self._single_flight.lead(scope, patience=0) as leads:
-            if not leads:
+        with self._single_flight.lead(scope, patience=0) as is_leader:
+            if not is_leader:
                 return token.value
             return _unwrap(_recall(slot) or self._renew(scope, slot, call))
 
@@ -204,7 +206,7 @@ def issue_token(
     Raise AccountRefused if the token service refuses the account, Denied if it refuses the scope,
     TooManyRequests on a 429, or another RegistryError if its answer has no token.
     """
-    asked_at = time.monotonic()
+    requested_at = time.monotonic()
     parameters = [("client_id", "docxy")]
     if scope:
         parameters.append(("scope", scope))
@@ -231,7 +233,7 @@ def issue_token(
         reply.close()
     if reply.status != HTTPStatus.OK:
         raise _build_error(reply, account)
-    return _parse_token(content, asked_at)
+    return _parse_token(content, requested_at)
 
 
 def _build_error(reply: Reply, account: Account | None) -> RegistryError:
@@ -248,14 +250,16 @@ def _build_error(reply: Reply, account: Account | None) -> RegistryError:
     return UpstreamUnavailable(message)
 
 
-def _parse_token(content: bytes, asked_at: float) -> IssuedToken:
+def _parse_token(content: bytes, requested_at: float) -> IssuedToken:
     document = documents.parse_object_or_empty(content)
     value = tokens.get_token(document)
     if not _TOKEN.fullmatch(value):
         message = "the token service gave no token"
         raise UpstreamMisbehaved(message)
-    told: Any = document.get("expires_in")
-    known = isinstance(told, int | float) and not isinstance(told, bool) and told > 0
-    lifetime = min(told, _LONGEST) if known else _LIFETIME
-    expires_at = asked_at + lifetime
-    return IssuedToken(value, expires_at - min(_MARGIN, lifetime / 3), expires_at)
+    expires_in: Any = document.get("expires_in")
+    is_valid = (
+        isinstance(expires_in, int | float) and not isinstance(expires_in, bool) and expires_in > 0
+    )
+    lifetime = min(expires_in, _MAX_LIFETIME) if is_valid else _DEFAULT_LIFETIME
+    expires_at = requested_at + lifetime
+    return IssuedToken(value, expires_at - min(_RENEWAL_MARGIN, lifetime / 3), expires_at)

@@ -22,20 +22,20 @@ from app.version import VERSION
 
 _LIFETIME: Final = 600.0
 _REACH_LIFETIME: Final = 2.0
-_REACH_PATIENCE: Final = 6.0
+_REACH_TIMEOUT: Final = 6.0
 _LIMIT: Final = 64 * 1024
 
-_OWN: Final = [("User-Agent", f"docxy/{VERSION}"), ("Accept-Encoding", "identity")]
+_OWN_HEADERS: Final = [("User-Agent", f"docxy/{VERSION}"), ("Accept-Encoding", "identity")]
 """The headers of requests that this proxy makes on its own behalf."""
 
 
 class PingClient:
     """Sends anonymous `GET /v2/` requests to a registry, and remembers the answer."""
 
-    def __init__(self, registry: Registry, redirects: Redirects, attempts: Retrier) -> None:
+    def __init__(self, registry: Registry, redirects: Redirects, retrier: Retrier) -> None:
         self._registry = registry
         self._redirects = redirects
-        self._retrier = attempts
+        self._retrier = retrier
         self._url = f"{registry.url}/v2/"
         self._ping = RefreshingCache(self._fetch_ping, lambda ping: ping.is_lasting, _LIFETIME)
         self._reachability = ThrottledCheck(self._check_reachable, _REACH_LIFETIME)
@@ -56,18 +56,18 @@ class PingClient:
         self._reachability.check()
 
     def _check_reachable(self, call: Call) -> None:
-        call = call.limit_time(_REACH_PATIENCE)
-        discard(self._redirects.session.send("GET", self._url, _OWN, call=call), call)
+        call = call.limit_time(_REACH_TIMEOUT)
+        discard(self._redirects.session.send("GET", self._url, _OWN_HEADERS, call=call), call)
 
     def _fetch_ping(self, call: Call) -> PingResult:
         content = b""
-        total = self._redirects.session.total_timeout
+        total_timeout = self._redirects.session.total_timeout
 
         def fetch(call: Call) -> requests.Response:
             nonlocal content
-            response = self._redirects.fetch("GET", self._url, _OWN, call)
+            response = self._redirects.fetch("GET", self._url, _OWN_HEADERS, call)
             if response.status_code == HTTPStatus.OK:
-                content = read_whole(response, _LIMIT, call.limit_time(total))
+                content = read_whole(response, _LIMIT, call.limit_time(total_timeout))
             return response
 
         try:
@@ -83,6 +83,6 @@ class PingClient:
                 status, headers.filter_response_headers(response.raw.headers.items()), content, ()
             )
         challenges = service.parse_trusted_challenges(self._registry, response)
-        call = call.limit_time(total)
+        call = call.limit_time(total_timeout)
         reply = replies.build_refusal("GET", response, ErrorCode.UNKNOWN, challenges, call)
         return PingResult(reply.status, reply.headers, reply.read(), reply.challenges)

@@ -34,10 +34,10 @@ class RefreshingCache(Generic[Fact]):
     """
 
     def __init__(
-        self, learn: Callable[[Call], Fact], lasting: Callable[[Fact], bool], lifetime: float
+        self, learn: Callable[[Call], Fact], is_lasting: Callable[[Fact], bool], lifetime: float
     ) -> None:
         self._learn = learn
-        self._lasting = lasting
+        self._lasting = is_lasting
         self._lifetime = lifetime
         self._single_flight = SingleFlight[None]()
         self._background = BackgroundPool("refresh")

@@ -47,24 +47,24 @@ class PingResult:
     @property
     def bearer(self) -> Challenge | None:
         """The Bearer challenge, or None if the registry asks for no tokens."""
-        return next((one for one in self.challenges if one.is_bearer), None)
+        return next((challenge for challenge in self.challenges if challenge.is_bearer), None)
 
     @property
     def asks_for_basic(self) -> bool:
         """Whether the registry itself asks for Basic credentials."""
-        return any(one.is_basic for one in self.challenges)
+        return any(challenge.is_basic for challenge in self.challenges)
 
 
 _ANSWER_LIMIT: Final = 1024 * 1024
 """The most bytes of a token service's answer. The largest tokens seen are about 20 KB."""
 
-_NO_POST: Final = frozenset({
+_POST_REFUSALS: Final = frozenset({
     HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.NOT_IMPLEMENTED,
 })  # fmt: skip
 """Statuses of a POST on which clients give up, although a GET may work."""
 
-_UNCLEAR: Final = re.compile(r"[^\x21-\x7e]|\\")
+_AMBIGUOUS: Final = re.compile(r"[^\x21-\x7e]|\\")
 """Characters that URL parsers disagree about."""
 
 
@@ -90,16 +90,16 @@ def parse_trusted_challenges(registry: Registry, response: requests.Response) ->
     """
     if parse_origin(response.url) != parse_origin(registry.url):
         return []
-    told = parse_challenges(response.raw.headers.getlist("WWW-Authenticate"))
+    challenges = parse_challenges(response.raw.headers.getlist("WWW-Authenticate"))
     try:
         if registry.token_url is None:
-            for challenge in told:
+            for challenge in challenges:
                 if challenge.is_bearer:
                     parse_token_service(registry, challenge)
     except UpstreamMisbehaved:
         response.close()
         raise
-    return [one for one in told if one.is_bearer or one.is_basic]
+    return [item for item in challenges if item.is_bearer or item.is_basic]
 
 
 def discover(registry: Registry, ping: PingResult) -> TokenService | None:
@@ -113,12 +113,12 @@ def discover(registry: Registry, ping: PingResult) -> TokenService | None:
         raise UpstreamUnavailable(message)
     challenge = ping.bearer
     if registry.token_url:
-        named = challenge.parameters.get("service", "") if challenge else ""
-        return TokenService(registry.token_url, registry.token_service or named)
+        challenge_service = challenge.parameters.get("service", "") if challenge else ""
+        return TokenService(registry.token_url, registry.token_service or challenge_service)
     if challenge is None:
         return None
-    found = parse_token_service(registry, challenge)
-    return replace(found, service=registry.token_service or found.service)
+    token_service = parse_token_service(registry, challenge)
+    return replace(token_service, service=registry.token_service or token_service.service)
 
 
 def parse_token_service(registry: Registry, challenge: Challenge) -> TokenService:
@@ -139,22 +139,24 @@ def parse_token_service(registry: Registry, challenge: Challenge) -> TokenServic
 
 
 def _is_acceptable_realm(registry: Registry, realm: str) -> bool:
-    if _UNCLEAR.search(realm):
+    if _AMBIGUOUS.search(realm):
         return False
     try:
-        here, there = urlsplit(registry.url), urlsplit(realm)
-        _ = there.port
+        registry_url, realm_url = urlsplit(registry.url), urlsplit(realm)
+        _ = realm_url.port
     except ValueError:
         return False
-    if not there.hostname or not AUTHORITY.fullmatch(there.netloc) or there.fragment:
+    if not realm_url.hostname or not AUTHORITY.fullmatch(realm_url.netloc) or realm_url.fragment:
         return False
-    plain = there.scheme == "http" and here.scheme == "http" and registry.allow_private
-    if there.scheme != "https" and not plain:
+    is_plain_http = (
+        realm_url.scheme == "http" and registry_url.scheme == "http" and registry.allow_private
+    )
+    if realm_url.scheme != "https" and not is_plain_http:
         return False
-    if there.hostname == here.hostname:
+    if realm_url.hostname == registry_url.hostname:
         return True
-    domain = _registrable_domain(here.hostname or "")
-    return domain is not None and domain == _registrable_domain(there.hostname)
+    domain = _registrable_domain(registry_url.hostname or "")
+    return domain is not None and domain == _registrable_domain(realm_url.hostname)
 
 
 def _registrable_domain(host: str) -> str | None:
@@ -167,7 +169,7 @@ def _registrable_domain(host: str) -> str | None:
 
 
 def exchange_token(
-    session: Session, attempts: Retrier, service: TokenService, request: TokenRequest
+    session: Session, retrier: Retrier, service: TokenService, request: TokenRequest
 ) -> Reply:
     """Pass a token request on to the service, and return its answer.
 
@@ -183,8 +185,8 @@ def exchange_token(
 
     def read(response: requests.Response, call: Call) -> requests.Response:
         nonlocal answer
-        limited = call.limit_time(session.total_timeout)
-        answer = body.read_document(response, _ANSWER_LIMIT, limited)
+        limited_call = call.limit_time(session.total_timeout)
+        answer = body.read_document(response, _ANSWER_LIMIT, limited_call)
         return response
 
     if request.method == "POST":
@@ -194,22 +196,25 @@ def exchange_token(
             session.send, "POST", service.url, fields,
             body=encoded.encode("ascii"),
         )  # fmt: skip
-        response = attempts.retry_connecting(lambda call: read(send(call=call), call), call)
+        response = retrier.retry_connecting(lambda call: read(send(call=call), call), call)
         if _is_post_refused(response.status_code, answer):
             session.observer.observe(Event.TOKEN_RESPONSE, str(response.status_code))
             return _build_post_refusal()
     else:
-        glue = "&" if urlsplit(service.url).query else "?"
-        url = f"{service.url}{glue}{encoded}"
+        separator = "&" if urlsplit(service.url).query else "?"
+        url = f"{service.url}{separator}{encoded}"
         fetch = partial(Redirects(session).fetch, "GET", url, fields)
-        response = attempts(lambda call: read(fetch(call), call), call)
+        response = retrier(lambda call: read(fetch(call), call), call)
         redirects.refuse_unfollowed_redirect(response)
     session.observer.observe(Event.TOKEN_RESPONSE, str(response.status_code))
-    passed = headers.filter_response_headers(response.raw.headers.items())
+    reply_headers = headers.filter_response_headers(response.raw.headers.items())
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        told = replies.choose_retry_after(passed)
-        passed = [*headers.without(passed, "retry-after"), ("Retry-After", told)]
-    return build_reply(response.status_code, passed, answer)
+        retry_after = replies.choose_retry_after(reply_headers)
+        reply_headers = [
+            *headers.without(reply_headers, "retry-after"),
+            ("Retry-After", retry_after),
+        ]
+    return build_reply(response.status_code, reply_headers, answer)
 
 
 def _is_post_refused(status: int, answer: bytes) -> bool:
@@ -218,7 +223,7 @@ def _is_post_refused(status: int, answer: bytes) -> bool:
             return _is_post_unsupported(documents.parse_object(answer))
         except ValueError:
             return True
-    return status in _NO_POST or status in redirects.REDIRECTS
+    return status in _POST_REFUSALS or status in redirects.REDIRECTS
 
 
 def _is_post_unsupported(problem: dict[str, Any]) -> bool:
@@ -228,7 +233,7 @@ def _is_post_unsupported(problem: dict[str, Any]) -> bool:
     """
     errors = problem.get("errors")
     codes = (
-        [one.get("code") for one in errors if isinstance(one, dict)]
+        [entry.get("code") for entry in errors if isinstance(entry, dict)]
         if isinstance(errors, list)
         else []
     )

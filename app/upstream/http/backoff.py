@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Circuit breakers.
 
-_FAILURES: Final = 5
-_SPAN: Final = 3.0
+_FAILURE_LIMIT: Final = 5
+_FAILURE_SPAN: Final = 3.0
 """A breaker opens after so many failures without a readable response between them, if they have
 gone on for so many seconds. Many simultaneous requests count one short failure many times, so the
 number alone is not enough."""
@@ -49,9 +49,9 @@ _LONGEST_PAUSE: Final = 3.0
 """The pause between two probes, in seconds, at first and at most. A host may be back for that long
 before we notice."""
 
-_HOSTS: Final = 256
+_MAX_BREAKERS: Final = 256
 
-_COUNTED: Final = (UpstreamUnreachable, UpstreamTimeout)
+_COUNTED_FAILURES: Final = (UpstreamUnreachable, UpstreamTimeout)
 """The failures that count: no connection, or no response in time. A refusal is a response."""
 
 
@@ -79,13 +79,13 @@ class CircuitBreaker:
         Raise UpstreamDown, with a Retry-After, instead of running the block if the breaker is open
         or another request is the probe. `host` is for the message and the log.
         """
-        began = time.monotonic()
+        started_at = time.monotonic()
         probing = self._admit(host)
         try:
             yield
             self._record_success(host)
-        except _COUNTED:
-            self._record_failure(host, began, probing=probing)
+        except _COUNTED_FAILURES:
+            self._record_failure(host, started_at, probing=probing)
             raise
         except ClientGone:
             raise  # this says nothing about the host
@@ -115,27 +115,27 @@ class CircuitBreaker:
         if self._open_until is None:
             return False
         with self._lock:
-            left = (self._open_until or 0.0) - time.monotonic()
-            if left > 0 or self._probing:
-                seconds = str(max(1, math.ceil(left)))
+            seconds_left = (self._open_until or 0.0) - time.monotonic()
+            if seconds_left > 0 or self._probing:
+                retry_after = str(max(1, math.ceil(seconds_left)))
                 message = f"{host}: {UpstreamDown.message}"
-                raise UpstreamDown(message, headers={"Retry-After": seconds})
+                raise UpstreamDown(message, headers={"Retry-After": retry_after})
             self._probing = True
             return True
 
-    def _record_failure(self, host: str, began: float, *, probing: bool) -> None:
+    def _record_failure(self, host: str, started_at: float, *, probing: bool) -> None:
         now = time.monotonic()
         with self._lock:
             if not self._failures:
-                self._failing_since = max(began, self._succeeded_at)
+                self._failing_since = max(started_at, self._succeeded_at)
             self._failures += 1
             if probing:
                 self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-            elif self._failures < _FAILURES or now - self._failing_since < _SPAN:
+            elif self._failures < _FAILURE_LIMIT or now - self._failing_since < _FAILURE_SPAN:
                 return
-            opens = self._open_until is None
+            is_opening = self._open_until is None
             self._open_until = now + self._pause
-        if opens:
+        if is_opening:
             self._observer.observe(Event.CIRCUIT_OPENED)
             fields = {"host": host}
             logger.warning("Circuit breaker opened.", extra={"fields": fields})
@@ -145,9 +145,9 @@ class CircuitBreaker:
         if not self._failures:
             return
         with self._lock:
-            closes = self._open_until is not None
+            is_closing = self._open_until is not None
             self._failures, self._pause, self._open_until = 0, _FIRST_PAUSE, None
-        if closes:
+        if is_closing:
             self._observer.observe(Event.CIRCUIT_CLOSED)
             logger.warning("Circuit breaker closed.", extra={"fields": {"host": host}})
 
@@ -157,7 +157,7 @@ class CircuitBreakers:
 
     def __init__(self, observer: Observer = NOBODY) -> None:
         self._observer = observer
-        self._by_origin = LRUCache[Origin, CircuitBreaker](_HOSTS)
+        self._by_origin = LRUCache[Origin, CircuitBreaker](_MAX_BREAKERS)
         self._lock = threading.Lock()
 
     def get_breaker(self, origin: Origin) -> CircuitBreaker:
@@ -165,20 +165,20 @@ class CircuitBreakers:
         with self._lock:
             breaker = self._by_origin.get(origin)
             if breaker is None:
-                if len(self._by_origin) == _HOSTS:
-                    _, forgotten = self._by_origin.popitem()
-                    forgotten.detach()
+                if len(self._by_origin) == _MAX_BREAKERS:
+                    _, evicted_breaker = self._by_origin.popitem()
+                    evicted_breaker.detach()
                 breaker = self._by_origin[origin] = CircuitBreaker(self._observer)
             return breaker
 
 
 # Recent 429s.
 
-_LONGEST: Final = 5.0
+_MAX_REPEAT_SECONDS: Final = 5.0
 """The longest time, in seconds, that a 429 is repeated. containerd retries a 429 five times at
 once. The windows in which pulls are counted roll on, so the next request may succeed."""
 
-_LONGEST_FOR_ALL: Final = 10.0
+_MAX_REPEAT_SECONDS_FOR_ALL: Final = 10.0
 """The same for a 429 from a limit in front of the registry, which counts every request of an IP
 address."""
 
@@ -191,14 +191,14 @@ _CONTENT_LIMIT: Final = 4096
 _FIELDS_LIMIT: Final = 4096
 """The most bytes of a header section that is repeated, names and values."""
 
-_ABOUT_LIMITS: Final = ("retry-after", "ratelimit", "x-ratelimit")
+_LIMIT_FIELD_PREFIXES: Final = ("retry-after", "ratelimit", "x-ratelimit")
 """Prefixes of the header fields that say when to come back; they are repeated with any body."""
 
 _DOCUMENT: Final = json.dumps(
     error_document(ErrorCode.TOOMANYREQUESTS, "the registry has just answered 429")
 ).encode()
 
-_ENTRIES: Final = 10_000
+_MAX_ENTRIES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,27 +226,27 @@ class RecentTooManyRequests:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._entries = TLRUCache[bytes, _RecentReply](
-            _ENTRIES, lambda _key, told, _now: told.until, timer=time.monotonic
+            _MAX_ENTRIES, lambda _key, entry, _now: entry.until, timer=time.monotonic
         )
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def lookup(self, authorization: str, about: str) -> Reply | None:
+    def lookup(self, authorization: str, subject: str) -> Reply | None:
         """Return the 429 to repeat to this caller, or None if the registry should be asked."""
         if not self._entries:
             return None
         now = time.monotonic()
-        for one in (about, _EVERYTHING):
+        for candidate in (subject, _EVERYTHING):
             with self._lock:
-                told = self._entries.get(self._hash_key(authorization, one))
-            if told is not None:
+                entry = self._entries.get(self._hash_key(authorization, candidate))
+            if entry is not None:
                 logger.info("Repeated a recent 429 without asking the registry.")
-                return told.repeat(now)
+                return entry.repeat(now)
         return None
 
-    def record(self, authorization: str, about: str, reply: Reply, kind: str) -> Reply:
-        """Record `reply` if it is a 429, and return it; `kind` is its Content-Type.
+    def record(self, authorization: str, subject: str, reply: Reply, content_type: str) -> Reply:
+        """Record `reply` if it is a 429, and return it; `content_type` is its Content-Type.
 
         Docker Hub counts the pulls of an identity, and answers with a registry's error document.
         The limit in front of it counts every request of an IP address, and answers in plain text:
@@ -255,17 +255,21 @@ class RecentTooManyRequests:
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
             return reply
         content = reply.read()
-        fields, kept = _select_repeatable(reply.headers, content)
-        told = float(reply.header("retry-after"))
-        for_all = kind.startswith("text/plain")
-        seconds = min(told, _LONGEST_FOR_ALL if for_all else _LONGEST)
-        again = _RecentReply(time.monotonic() + seconds, fields, kept)
+        fields, repeated_content = _select_repeatable(reply.headers, content)
+        retry_after = float(reply.header("retry-after"))
+        is_for_all = content_type.startswith("text/plain")
+        seconds = min(
+            retry_after, _MAX_REPEAT_SECONDS_FOR_ALL if is_for_all else _MAX_REPEAT_SECONDS
+        )
+        entry = _RecentReply(time.monotonic() + seconds, fields, repeated_content)
         with self._lock:
-            self._entries[self._hash_key(authorization, _EVERYTHING if for_all else about)] = again
+            self._entries[self._hash_key(authorization, _EVERYTHING if is_for_all else subject)] = (
+                entry
+            )
         return replace(reply, body=content)
 
-    def _hash_key(self, authorization: str, about: str) -> bytes:
-        text = f"{authorization}\0{about}".encode(errors="surrogateescape")
+    def _hash_key(self, authorization: str, subject: str) -> bytes:
+        text = f"{authorization}\0{subject}".encode(errors="surrogateescape")
         return hmac.digest(self._key, text, hashlib.sha256)
 
 
@@ -277,9 +281,11 @@ def _select_repeatable(fields: Headers, content: bytes) -> tuple[Headers, bytes]
     """
     if 0 < len(content) <= _CONTENT_LIMIT and _size(fields) <= _FIELDS_LIMIT:
         return fields, content
-    about = [(name, value) for name, value in fields if name.lower().startswith(_ABOUT_LIMITS)]
-    kept = about if _size(about) <= _FIELDS_LIMIT else []
-    return [("Content-Type", "application/json"), *kept], _DOCUMENT
+    limit_fields = [
+        (name, value) for name, value in fields if name.lower().startswith(_LIMIT_FIELD_PREFIXES)
+    ]
+    repeated_fields = limit_fields if _size(limit_fields) <= _FIELDS_LIMIT else []
+    return [("Content-Type", "application/json"), *repeated_fields], _DOCUMENT
 
 
 def _size(fields: Headers) -> int:

@@ -71,7 +71,7 @@ class Body:
         Return False if the body ends or breaks first, or at the deadline of `call`.
         Raise ClientGone if its client disconnects.
         """
-        looked = time.monotonic()
+        checked_at = time.monotonic()
         self._set_deadline(min(call.deadline, self._deadline))
         try:
             while count:
@@ -80,8 +80,8 @@ class Body:
                     return False
                 self._observer.observe(Event.BODY_RECEIVED, amount=len(data))
                 count -= len(data)
-                if call.client is not None and time.monotonic() - looked > CLIENT_CHECK:
-                    looked = time.monotonic()
+                if call.client is not None and time.monotonic() - checked_at > CLIENT_CHECK:
+                    checked_at = time.monotonic()
                     if call.client.is_gone():
                         raise ClientGone
         except (urllib3.exceptions.HTTPError, OSError):
@@ -106,9 +106,9 @@ def read_whole(response: requests.Response, limit: int, call: Call) -> bytes:
     Raise UpstreamUnavailable if it breaks or is not complete at the deadline of `call`: no byte of
     it has reached the client.
     """
-    declared = get_content_length(response) or 0
-    data = read_start(response, limit, call) if declared <= limit else b""
-    if max(len(data), declared) > limit:
+    declared_length = get_content_length(response) or 0
+    data = read_start(response, limit, call) if declared_length <= limit else b""
+    if max(len(data), declared_length) > limit:
         response.close()
         message = f"the answer is larger than {limit} bytes"
         raise UpstreamMisbehaved(message)
@@ -122,8 +122,8 @@ def read_document(response: requests.Response, limit: int, call: Call) -> bytes:
     complete body. But a truncated JSON object does not parse: raise UpstreamUnavailable for it.
     """
     data = read_whole(response, limit, call)
-    framed = get_content_length(response) is not None or response.raw.chunked
-    if not framed and data.lstrip().startswith(b"{"):
+    is_framed = get_content_length(response) is not None or response.raw.chunked
+    if not is_framed and data.lstrip().startswith(b"{"):
         try:
             documents.parse_object(data)
         except ValueError as error:
@@ -212,7 +212,7 @@ def get_content_range(response: requests.Response) -> ContentRange | None:
 # A response that nobody reads: its connection is kept if that costs little.
 
 _DRAIN_LIMIT: Final = 64 * 1024
-_PATIENCE: Final = 1.0
+_DRAIN_TIMEOUT: Final = 1.0
 """Seconds for reading the rest: a new connection takes less than that."""
 
 
@@ -224,5 +224,5 @@ def discard(response: requests.Response, call: Call = NO_LIMIT) -> None:
     """
     remaining = response.raw.length_remaining
     if remaining is not None and remaining <= _DRAIN_LIMIT:
-        Body(response).skip(_DRAIN_LIMIT, Call(deadline=call.deadline).limit_time(_PATIENCE))
+        Body(response).skip(_DRAIN_LIMIT, Call(deadline=call.deadline).limit_time(_DRAIN_TIMEOUT))
     response.close()

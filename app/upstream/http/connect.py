@@ -97,8 +97,8 @@ class _ConnectionRace:
         family, kind, protocol, _, peer = address
         try:
             sock = socket.socket(family, kind, protocol)
-        except OSError as failed:  # no IPv6 here
-            self.error = failed
+        except OSError as error:  # no IPv6 here
+            self.error = error
             return
         try:
             for option in socket_options or ():
@@ -109,8 +109,8 @@ class _ConnectionRace:
             sock.connect(peer)
         except BlockingIOError:
             pass  # under way
-        except OSError as failed:
-            self.error = failed
+        except OSError as error:
+            self.error = error
             sock.close()
             return
         self._deadlines[sock] = _FOREVER if timeout is None else _now() + timeout
@@ -121,11 +121,13 @@ class _ConnectionRace:
 
         Return None after `seconds`, or as soon as a socket fails or times out.
         """
-        until = _now() + seconds
-        entered = len(self._deadlines)
-        while len(self._deadlines) == entered and entered:
-            left = min(until, *self._deadlines.values()) - _now()
-            ready = self._selector.select(None if left == _FOREVER else max(0.0, left))
+        deadline = _now() + seconds
+        initial_count = len(self._deadlines)
+        while len(self._deadlines) == initial_count and initial_count:
+            seconds_left = min(deadline, *self._deadlines.values()) - _now()
+            ready = self._selector.select(
+                None if seconds_left == _FOREVER else max(0.0, seconds_left)
+            )
             for key, _ in ready:
                 sock = key.fileobj
                 assert isinstance(sock, socket.socket)  # noqa: S101 - for mypy
@@ -134,7 +136,7 @@ class _ConnectionRace:
                     return self._take_winner(sock)
                 self._drop(sock, OSError(code, os.strerror(code)))
             self._expire()
-            if _now() >= until:
+            if _now() >= deadline:
                 break
         return None
 
@@ -214,25 +216,35 @@ class Connector:
         except UnicodeError:
             message = f"'{host}', label empty or too long"
             raise LocationParseError(message) from None
-        found = self.resolver.resolve(host, port, timeout)
-        accepted = [one for one in found if self.allow_private or is_public(_parse_address(one))]
-        if found and not accepted:
-            addresses = ", ".join(dict.fromkeys(str(_parse_address(one)) for one in found))
-            message = f"{host} is {addresses}"
+        addresses = self.resolver.resolve(host, port, timeout)
+        accepted = [
+            address
+            for address in addresses
+            if self.allow_private or is_public(_parse_address(address))
+        ]
+        if addresses and not accepted:
+            listing = ", ".join(
+                dict.fromkeys(str(_parse_address(address)) for address in addresses)
+            )
+            message = f"{host} is {listing}"
             raise AddressForbidden(message)
         return self._interleave_families(accepted)
 
-    def _interleave_families(self, found: Sequence[AddressInfo]) -> list[AddressInfo]:
+    def _interleave_families(self, addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
         """Return the addresses with families alternating (RFC 8305, section 4).
 
         IPv4 comes first if `prefer_ipv4`, otherwise the family of the system's first address.
         """
-        first = socket.AF_INET if self.prefer_ipv4 else (found[0][0] if found else socket.AF_INET)
-        preferred = [one for one in found if one[0] == first]
-        others = [one for one in found if one[0] != first]
-        return [one for pair in zip_longest(preferred, others) for one in pair if one]
+        first = (
+            socket.AF_INET
+            if self.prefer_ipv4
+            else (addresses[0][0] if addresses else socket.AF_INET)
+        )
+        preferred = [address for address in addresses if address[0] == first]
+        others = [address for address in addresses if address[0] != first]
+        return [address for pair in zip_longest(preferred, others) for address in pair if address]
 
 
-def _parse_address(found: AddressInfo) -> IPAddress:
+def _parse_address(address_info: AddressInfo) -> IPAddress:
     """Return an address without its zone; only special addresses have one (RFC 4007, section 6)."""
-    return ipaddress.ip_address(str(found[4][0]).partition("%")[0])
+    return ipaddress.ip_address(str(address_info[4][0]).partition("%")[0])

@@ -16,10 +16,10 @@ from typing import Final, Self, overload
 from app.source import Client, Request, TokenRequest
 from app.waiting import CLIENT_CHECK
 
-_LEAST: Final = 0.001
+_SHORTEST_TIMEOUT: Final = 0.001
 """The shortest timeout, in seconds: zero would make the socket non-blocking."""
 
-_TURN: Final = 0.05
+_YIELD_INTERVAL: Final = 0.05
 """Seconds after which a busy reader yields to the event loop."""
 
 _NEVER: Final = float("inf")
@@ -78,11 +78,11 @@ class Call:
 
         None means no limit. Raise TimeoutError if the deadline has passed.
         """
-        left = self.deadline - time.monotonic()
-        if left <= 0:
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
             message = "timed out"
             raise TimeoutError(message)
-        shortest = left if timeout is None else min(timeout, left)
+        shortest = remaining if timeout is None else min(timeout, remaining)
         return None if shortest == _NEVER else shortest
 
 
@@ -147,13 +147,13 @@ class DeadlineReader(io.RawIOBase):
         """
         if self.is_paused:
             return None
-        began = self._yield_to_loop()
+        started_at = self._yield_to_loop()
         try:
             return self._wait_for(buffer)
         finally:
-            ended = time.monotonic()
-            if ended - began >= _LEAST:
-                self._waited_at = ended
+            ended_at = time.monotonic()
+            if ended_at - started_at >= _SHORTEST_TIMEOUT:
+                self._waited_at = ended_at
 
     def _yield_to_loop(self) -> float:
         """Yield to the event loop if no read has waited for 50 ms; return the monotonic time.
@@ -162,34 +162,34 @@ class DeadlineReader(io.RawIOBase):
         not check sockets after a sleep of zero seconds.
         """
         now = time.monotonic()
-        if now - self._waited_at < _TURN:
+        if now - self._waited_at < _YIELD_INTERVAL:
             return now
-        time.sleep(_LEAST)
+        time.sleep(_SHORTEST_TIMEOUT)
         self._waited_at = time.monotonic()
         return self._waited_at
 
     def _wait_for(self, buffer: memoryview) -> int:
-        silent_until = time.monotonic() + self._idle_timeout
+        idle_deadline = time.monotonic() + self._idle_timeout
         while True:
-            left = silent_until - time.monotonic()
-            patience = self._call.seconds_left(max(_LEAST, min(CLIENT_CHECK, left)))
+            remaining = idle_deadline - time.monotonic()
+            timeout = self._call.seconds_left(max(_SHORTEST_TIMEOUT, min(CLIENT_CHECK, remaining)))
             try:
-                count = self._receive(buffer, patience)
+                count = self._receive(buffer, timeout)
             except TimeoutError:
                 if self._call.client is not None and self._call.client.is_gone():
                     raise ClientDisconnected from None
-                if time.monotonic() >= silent_until:
+                if time.monotonic() >= idle_deadline:
                     raise
             else:
                 if count is not None:
                     return count
-                silent_until = time.monotonic() + self._idle_timeout
+                idle_deadline = time.monotonic() + self._idle_timeout
 
-    def _receive_once(self, buffer: memoryview, patience: float) -> int | None:
-        self._sock.settimeout(patience)
+    def _receive_once(self, buffer: memoryview, timeout: float) -> int | None:
+        self._sock.settimeout(timeout)
         return self._sock.recv_into(buffer)
 
-    def _receive_tls(self, buffer: memoryview, patience: float) -> int | None:
+    def _receive_tls(self, buffer: memoryview, timeout: float) -> int | None:
         """Return the number of bytes, or None if only part of a TLS record has arrived.
 
         gevent would wait for the whole record and restart the timeout with each byte.
@@ -198,7 +198,7 @@ class DeadlineReader(io.RawIOBase):
         try:
             return self._sock.recv_into(buffer)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            self._sock.settimeout(patience)
+            self._sock.settimeout(timeout)
             socket.socket.recv(self._sock, 1, socket.MSG_PEEK)  # SSLSocket.recv() takes no flags
             return None
 

@@ -25,7 +25,7 @@ from app.oci.errors import (
 from app.threads import ResolutionTimeout
 from app.upstream.http.connect import AddressForbidden
 from app.upstream.http.deadlines import ClientDisconnected
-from app.upstream.http.pools import CUT, normalize_eof
+from app.upstream.http.pools import CUT_ERRORS, normalize_eof
 
 logger = logging.getLogger(__name__)
 
@@ -36,21 +36,26 @@ FAILURES: Final = (
     AddressForbidden,
 )
 
-_CANNOT_BE_ASKED: Final = (
+_INVALID_REQUEST_ERRORS: Final = (
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidURL,
     ValueError,  # raised by urllib3 for hosts, and for headers that it interprets
 )
 
-_PROXY_FAILS: Final = (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL)
+_PROXY_ERRORS: Final = (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL)
 
 
 _KINDS: Final = (
     (Exception, AddressForbidden, UpstreamForbidden, "Upstream address is not public."),
     (Exception, ResolutionTimeout, UpstreamUnresolved, "Upstream name lookup timed out."),
     (requests.Timeout, Exception, UpstreamTimeout, "Upstream timed out."),
-    (_PROXY_FAILS, Exception, OutboundProxyFails, "Outbound proxy failed."),
-    (Exception, CUT, UpstreamUnavailable, "Upstream closed the connection before it responded."),
+    (_PROXY_ERRORS, Exception, OutboundProxyFails, "Outbound proxy failed."),
+    (
+        Exception,
+        CUT_ERRORS,
+        UpstreamUnavailable,
+        "Upstream closed the connection before it responded.",
+    ),
     (requests.exceptions.SSLError, Exception, UpstreamUntrusted, "Upstream TLS failed."),
     (Exception, HTTPException, UpstreamMisbehaved, "Invalid upstream response."),
 )
@@ -85,7 +90,7 @@ def translate_error(error: Exception, url: str) -> RegistryError:
     cause = _find_cause(error)
     if isinstance(cause, ClientDisconnected):
         return ClientGone()
-    if isinstance(error, _CANNOT_BE_ASKED) and not isinstance(error, _PROXY_FAILS):
+    if isinstance(error, _INVALID_REQUEST_ERRORS) and not isinstance(error, _PROXY_ERRORS):
         return UpstreamMisbehaved(f"{urlsplit(url).hostname} cannot be asked")
     kind, sentence = _classify_error(error, cause)
     fields = {"url": redact_url(url), "error": _describe_cause(cause)}

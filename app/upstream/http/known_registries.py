@@ -23,15 +23,15 @@ from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.session import Session
 from app.upstream.http.urls import Origin, parse_origin
 
-_ROUNDS: Final = 8
+_MAX_ENCODINGS: Final = 8
 """How many times a path may be percent-encoded: each server of a chain may decode it once."""
 
-_PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
+_PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
 """A path that all servers read alike: no empty segment, `;`, backslash or percent-encoding."""
 
 _RESOURCE: Final = re.compile(r"(.+)/(manifests|blobs|referrers)/([^/]+)")
 
-_PASSED: Final = frozenset({"artifactType", "n", "last"})
+_PASSED_PARAMETERS: Final = frozenset({"artifactType", "n", "last"})
 """The query parameters that are passed on for a list of referrers. Others are dropped: `ns`, for
 example, would select another registry if the target is itself a proxy."""
 
@@ -68,10 +68,10 @@ class Resource:
     @classmethod
     def parse(cls, path: str) -> Self | None:
         """Return the resource at a path below `/v2/`, or None if the path names no resource."""
-        found = _RESOURCE.fullmatch(path)
-        if found is None:
+        match = _RESOURCE.fullmatch(path)
+        if match is None:
             return None
-        name, kind, reference = found.groups()
+        name, kind, reference = match.groups()
         parse = parse_reference if kind == "manifests" else Digest.parse
         try:
             return cls(RepositoryName.parse(name), kind, parse(reference))
@@ -90,12 +90,12 @@ class Resource:
         the known parameters of a list of referrers are kept.
         """
         base = f"{registry.url}/v2/{self.name}/{self.kind}/{self.reference}"
-        wanted = [
+        parameters = [
             (name, value)
             for name, value in parse_qsl(query, keep_blank_values=True)
-            if name in _PASSED and self.kind == "referrers"
+            if name in _PASSED_PARAMETERS and self.kind == "referrers"
         ]
-        return f"{base}?{urlencode(wanted)}" if wanted else base
+        return f"{base}?{urlencode(parameters)}" if parameters else base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,9 @@ class RequestTarget:
         Raise RegistryError if the token service issues no token.
         """
         values = response.raw.headers.getlist("WWW-Authenticate")
-        bearer = next((one for one in parse_challenges(values) if one.is_bearer), None)
+        bearer = next(
+            (challenge for challenge in parse_challenges(values) if challenge.is_bearer), None
+        )
         if self.known_registry is None or bearer is None or self.repository is None:
             return ""
         scope = bearer.parameters.get("scope", "") or str(Scope.of_repository(self.repository))
@@ -152,16 +154,18 @@ class _Row:
         """Return True if a path is in this registry's API, even if the server ignores case."""
         return f"{path.lower()}/".startswith(f"{self.root.lower()}/")
 
-    def may_be_private(self, here: RequestTarget) -> bool:
-        """Return True if `here` may redirect to a special address of this registry."""
-        named = here.registry.names & self.registry.redirects_from
-        return self.registry.allow_private and (here.may_be_private or bool(named))
+    def may_be_private(self, current_target: RequestTarget) -> bool:
+        """Return True if `current_target` may redirect to a special address of this registry."""
+        permitted_names = current_target.registry.names & self.registry.redirects_from
+        return self.registry.allow_private and (
+            current_target.may_be_private or bool(permitted_names)
+        )
 
     def build_target(
-        self, here: RequestTarget, url: str, repository: RepositoryName
+        self, current_target: RequestTarget, url: str, repository: RepositoryName
     ) -> RequestTarget:
         """Return the place in this registry that a redirect from another registry leads to."""
-        session, may_be_private = self.known_registry.session, self.may_be_private(here)
+        session, may_be_private = self.known_registry.session, self.may_be_private(current_target)
         return RequestTarget(
             url=url,
             session=session if may_be_private else session.public_only,
@@ -179,15 +183,15 @@ class KnownRegistries:
     def __init__(self) -> None:
         self._by_origin: dict[Origin, list[_Row]] = {}
 
-    def add(self, registry: Registry, neighbour: KnownRegistry) -> None:
+    def add(self, registry: Registry, known_registry: KnownRegistry) -> None:
         """Add a registry under the origin of its URL."""
-        row = _Row(registry, neighbour)
+        row = _Row(registry, known_registry)
         self._by_origin.setdefault(parse_origin(registry.url), []).append(row)
 
     def resolve_redirect(
-        self, here: RequestTarget, url: str, permit: Permit | None
+        self, current_target: RequestTarget, url: str, permit: Permit | None
     ) -> RequestTarget:
-        """Return the place that a redirect from `here` to `url` leads to.
+        """Return the place that a redirect from `current_target` to `url` leads to.
 
         Raise UpstreamMisbehaved if no redirect may lead there, RedirectsToRegistry if `url` is
         the root of another registry's API, and what `permit` raises.
@@ -195,49 +199,56 @@ class KnownRegistries:
         rows = self._by_origin.get(parse_origin(url), [])
         parts = urlsplit(url)
         path = _decode_path(parts.path)
-        if path is None and any(row.registry is not here.registry for row in rows):
-            raise _build_refusal(here, url)
-        here = replace(here, must_be_checked=_is_private_to(here, rows))
-        nearest = _find_innermost(rows, path or "")
-        if path is None or not nearest:
-            return replace(here, url=url, known_registry=None, repository=None)
-        root = nearest[0].root
+        if path is None and any(row.registry is not current_target.registry for row in rows):
+            raise _build_refusal(current_target, url)
+        current_target = replace(
+            current_target, must_be_checked=_is_private_to(current_target, rows)
+        )
+        innermost_rows = _find_innermost(rows, path or "")
+        if path is None or not innermost_rows:
+            return replace(current_target, url=url, known_registry=None, repository=None)
+        root = innermost_rows[0].root
         resource = Resource.parse(path.removeprefix(f"{root}/"))
-        if any(row.registry is here.registry for row in nearest):
+        if any(row.registry is current_target.registry for row in innermost_rows):
             # A registry may redirect to any of its own paths, but a rule may deny a repository.
             if resource is not None:
-                resource.check_permit(permit, here.registry)
-            return replace(here, url=url, repository=resource.name if resource else None)
+                resource.check_permit(permit, current_target.registry)
+            return replace(current_target, url=url, repository=resource.name if resource else None)
         if path.removesuffix("/") == root:
             raise RedirectsToRegistry
         if resource is None or not path.startswith(f"{root}/"):
-            raise _build_refusal(here, url)
-        for row in nearest:  # several rows may be the same registry
+            raise _build_refusal(current_target, url)
+        for row in innermost_rows:  # several rows may be the same registry
             resource.check_permit(permit, row.registry)
-        row = next((one for one in nearest if one.may_be_private(here)), nearest[0])
-        return row.build_target(here, resource.build_url(row.registry, parts.query), resource.name)
+        row = next(
+            (candidate for candidate in innermost_rows if candidate.may_be_private(current_target)),
+            innermost_rows[0],
+        )
+        return row.build_target(
+            current_target, resource.build_url(row.registry, parts.query), resource.name
+        )
 
 
-def _is_private_to(here: RequestTarget, rows: Sequence[_Row]) -> bool:
-    """Return True if all these are private registries that `here` may not lead to."""
+def _is_private_to(current_target: RequestTarget, rows: Sequence[_Row]) -> bool:
+    """Return True if all these are private registries that `current_target` may not lead to."""
     return bool(rows) and all(
-        row.registry.allow_private and not row.may_be_private(here) for row in rows
+        row.registry.allow_private and not row.may_be_private(current_target) for row in rows
     )
 
 
 def _find_innermost(rows: Sequence[_Row], path: str) -> list[_Row]:
     """Return the rows whose API contains a path; if APIs are nested, the rows of the innermost."""
-    above = [row for row in rows if row.contains_path(path)]
-    deepest = max((len(row.root) for row in above), default=0)
-    return [row for row in above if len(row.root) == deepest]
+    containing_rows = [row for row in rows if row.contains_path(path)]
+    root_length = max((len(row.root) for row in containing_rows), default=0)
+    return [row for row in containing_rows if len(row.root) == root_length]
 
 
 def _decode_path(path: str) -> str | None:
     """Return a path with all percent-encodings decoded; None if servers may read it differently."""
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_ENCODINGS):
         decoded = unquote(path)
         if decoded == path:
-            is_plain = _PLAIN.fullmatch(path) and not {".", ".."} & set(path.split("/"))
+            is_plain = _PLAIN_PATH.fullmatch(path) and not {".", ".."} & set(path.split("/"))
             return path if is_plain else None
         path = decoded
     return None

@@ -28,7 +28,7 @@ from app.upstream.http.response import UpstreamResponse
 
 # TLS: trusted authorities, handshakes with a deadline, and cut connections.
 
-CUT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+CUT_ERRORS: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """The errors of a connection that the other side cut. RemoteDisconnected is a subclass of
 ConnectionResetError."""
 
@@ -85,11 +85,11 @@ class TLSSocket(ssl.SSLSocket):
 
 
 def _compute_seconds_left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+    seconds_left = deadline - time.monotonic()
+    if seconds_left <= 0:
         message = "the TLS handshake timed out"
         raise TimeoutError(message)
-    return left
+    return seconds_left
 
 
 @cache
@@ -111,7 +111,7 @@ def build_trusted_context(*ca_bundles: str) -> ssl.SSLContext:
 
 # Connections and pools.
 
-_SAFE: Final = frozenset({"GET", "HEAD"})
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
 class _ReusableConnection:
@@ -216,7 +216,7 @@ class _TLSConnection(_Connection, HTTPSConnection):
         try:
             super().connect()
         except OSError as error:
-            if not isinstance(normalize_eof(error), CUT):
+            if not isinstance(normalize_eof(error), CUT_ERRORS):
                 raise
             message = f"the TLS handshake was cut: {error}"
             raise NewConnectionError(self, message) from None
@@ -237,11 +237,11 @@ class _SOCKSConnection(_ReusableConnection, SOCKSConnection):
             return super()._new_conn()
         name = self._dns_host
         with _translate_connect_errors(self):
-            checked = self._connector.resolve(
+            addresses = self._connector.resolve(
                 name, self.port, get_call().seconds_left(self.timeout)
             )
         # PySocks would resolve the name again. Like PySocks, we use only the first address.
-        self._dns_host = str(checked[0][4][0])
+        self._dns_host = str(addresses[0][4][0])
         try:
             return super()._new_conn()
         finally:
@@ -275,11 +275,15 @@ class _Pool(HTTPConnectionPool):
                 continue
 
     def _make_request(self, conn: Any, method: str, url: str, **kwargs: Any) -> Any:  # type: ignore[override] # noqa: ANN401 - as inherited
-        was_kept = conn.sock is not None and conn.was_used
+        is_reused = conn.sock is not None and conn.was_used
         try:
             return super()._make_request(conn, method, url, **kwargs)
         except OSError as error:
-            if was_kept and method in _SAFE and isinstance(normalize_eof(error), CUT):
+            if (
+                is_reused
+                and method in _SAFE_METHODS
+                and isinstance(normalize_eof(error), CUT_ERRORS)
+            ):
                 raise _ReusedConnectionClosed from error
             raise
 

@@ -28,14 +28,14 @@ REDIRECTS: Final = frozenset({
     HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT,
 })  # fmt: skip
 
-_HEAD_REFUSED: Final = frozenset({
+_HEAD_REFUSALS: Final = frozenset({
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN,
     HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED,
 })  # fmt: skip
 """The statuses with which object stores refuse a HEAD of a URL signed for GET."""
 
 
-_TWICE: Final = "refused twice"
+_REFUSED_TWICE: Final = "refused twice"
 
 _LOCATION: Final = re.compile(
     r"(?:(?:[Hh][Tt][Tt][Pp][Ss]?:)?//(?![/?#]|$)|(?!//|[A-Za-z][A-Za-z0-9+.-]*:))[\x21-\x5b\x5d-\x7e]*"
@@ -78,8 +78,8 @@ class Redirects:
         Raise RegistryError if a request fails or a redirect must not be followed, and what `permit`
         raises about a registry of the table that a redirect leads to.
         """
-        limited = call.limit_time(self.session.total_timeout)
-        response = self._follow(method, url, fields, limited, permit)
+        limited_call = call.limit_time(self.session.total_timeout)
+        response = self._follow(method, url, fields, limited_call, permit)
         if response.url != url:
             # A CDN says "public", because everybody who has a signed URL may read it. That holds
             # for its own URL only, and not for ours.
@@ -95,38 +95,41 @@ class Redirects:
         call: Call,
         permit: Permit | None,
     ) -> requests.Response:
-        here = self._build_first_target(url)
-        shown: dict[Origin, str] = {}
+        target = self._build_first_target(url)
+        tokens_by_origin: dict[Origin, str] = {}
         for _ in range(_LIMIT + 1):
-            response = _send(here, method, fields, call)
+            response = _send(target, method, fields, call)
             location = response.headers.get("Location", "")
             if response.status_code in REDIRECTS and location:
                 discard(response, call)
-                there = self.known_registries.resolve_redirect(
-                    here, resolve_location(here.url, location), permit
+                next_target = self.known_registries.resolve_redirect(
+                    target, resolve_location(target.url, location), permit
                 )
                 if (
-                    parse_origin(here.url) != parse_origin(there.url)
-                    or here.registry is not there.registry
+                    parse_origin(target.url) != parse_origin(next_target.url)
+                    or target.registry is not next_target.registry
                 ):
                     fields = headers.filter_redirect_headers(fields)
-                here = there
-            elif here.registry is not self.registry and (
-                token := self._fetch_authorization(here, response, shown, call)
+                target = next_target
+            elif target.registry is not self.registry and (
+                authorization := self._fetch_authorization(target, response, tokens_by_origin, call)
             ):
                 discard(response, call)
-                fields = [*headers.without(fields, "authorization"), ("Authorization", token)]
+                fields = [
+                    *headers.without(fields, "authorization"),
+                    ("Authorization", authorization),
+                ]
             else:
                 break
         else:
             message = f"{urlsplit(url).hostname} redirects without end"
             raise UpstreamMisbehaved(message)
-        last = parse_origin(here.url)
-        elsewhere = last != parse_origin(url) and last not in shown
-        if method == "HEAD" and elsewhere and response.status_code in _HEAD_REFUSED:
+        last_origin = parse_origin(target.url)
+        is_other_origin = last_origin != parse_origin(url) and last_origin not in tokens_by_origin
+        if method == "HEAD" and is_other_origin and response.status_code in _HEAD_REFUSALS:
             discard(response, call)
             probe = [*headers.without(fields, "range", "if-range"), build_range(0, 1)]
-            return _send(here, "GET", probe, call)
+            return _send(target, "GET", probe, call)
         return response
 
     def fetch_without_redirects(
@@ -136,8 +139,8 @@ class Redirects:
 
         Do not follow redirects. Raise what `fetch` raises.
         """
-        there = self.known_registries.resolve_redirect(self._build_first_target(""), url, permit)
-        return _send(there, "GET", fields, call)
+        target = self.known_registries.resolve_redirect(self._build_first_target(""), url, permit)
+        return _send(target, "GET", fields, call)
 
     def _build_first_target(self, url: str) -> RequestTarget:
         return RequestTarget(
@@ -149,42 +152,42 @@ class Redirects:
 
     def _fetch_authorization(
         self,
-        here: RequestTarget,
+        target: RequestTarget,
         response: requests.Response,
-        shown: dict[Origin, str],
+        tokens_by_origin: dict[Origin, str],
         call: Call,
     ) -> str:
         """Return the Authorization for a registry that answered 401, or "" if none can help.
 
         It is an anonymous token, and a new one if the registry refused the first, which may have
-        been cached. `shown` records what each origin has received.
+        been cached. `tokens_by_origin` records what each origin has received.
         """
-        there = parse_origin(here.url)
-        refused = shown.get(there, "")
-        if response.status_code != HTTPStatus.UNAUTHORIZED or refused == _TWICE:
+        origin = parse_origin(target.url)
+        refused = tokens_by_origin.get(origin, "")
+        if response.status_code != HTTPStatus.UNAUTHORIZED or refused == _REFUSED_TWICE:
             return ""
         try:
-            token = here.fetch_authorization(response, refused, call)
+            authorization = target.fetch_authorization(response, refused, call)
         except RegistryError:
             response.close()
             raise
-        if token:
-            shown[there] = _TWICE if refused else token
-        return token
+        if authorization:
+            tokens_by_origin[origin] = _REFUSED_TWICE if refused else authorization
+        return authorization
 
 
-def _send(there: RequestTarget, method: str, fields: Headers, call: Call) -> requests.Response:
+def _send(target: RequestTarget, method: str, fields: Headers, call: Call) -> requests.Response:
     """Send a request to a place and return the response; raise RegistryError."""
     try:
-        if there.must_be_checked:
-            there.session.refuse_proxy_resolution(there.url)
-        return there.session.send(method, there.url, fields, call=call)
+        if target.must_be_checked:
+            target.session.refuse_proxy_resolution(target.url)
+        return target.session.send(method, target.url, fields, call=call)
     except UpstreamForbidden as error:
-        if not there.registry.allow_private or there.may_be_private:
+        if not target.registry.allow_private or target.may_be_private:
             raise
         message = (
-            f"{urlsplit(there.url).hostname}: its address is not public, and redirects_from of "
-            f"{there.registry.name} does not name the registry that redirects to it"
+            f"{urlsplit(target.url).hostname}: its address is not public, and redirects_from of "
+            f"{target.registry.name} does not name the registry that redirects to it"
         )
         raise UpstreamForbidden(message) from error
 
@@ -202,17 +205,17 @@ def refuse_unfollowed_redirect(response: requests.Response) -> None:
         raise UpstreamMisbehaved(message)
 
 
-def resolve_location(here: str, location: str) -> str:
-    """Return the absolute URL, without a fragment, of a Location in a response from `here`.
+def resolve_location(base_url: str, location: str) -> str:
+    """Return the absolute URL, without a fragment, of a Location in a response from `base_url`.
 
     Raise UpstreamMisbehaved if URL parsers may disagree about it.
     """
     try:
-        parts = urlsplit(urljoin(here, location))
+        parts = urlsplit(urljoin(base_url, location))
         _ = parts.port
         if _LOCATION.fullmatch(location) and AUTHORITY.fullmatch(parts.netloc):
             return parts._replace(fragment="").geturl()
     except ValueError:
         pass
-    message = f"{urlsplit(here).hostname} redirects to a URL that this proxy does not follow"
+    message = f"{urlsplit(base_url).hostname} redirects to a URL that this proxy does not follow"
     raise UpstreamMisbehaved(message)

@@ -33,7 +33,7 @@ _INTERIM_LIMIT: Final = 16
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: ([^\r\n\x00]*))?\r?\n")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\x00]*)\r?\n")
-_FOLDED: Final = re.compile(rb"[ \t]([^\r\n\x00]*)\r?\n")
+_FOLDED_LINE: Final = re.compile(rb"[ \t]([^\r\n\x00]*)\r?\n")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 """Up to 18 digits: less than one exabyte."""
 
@@ -69,27 +69,27 @@ def _read_status_line(reader: io.BufferedIOBase) -> tuple[int, int, str]:
     if not line.endswith(b"\n") and line[:7] == b"HTTP/1."[: len(line)]:
         message = "the answer is cut" if line else "no answer"
         raise http.client.RemoteDisconnected(message)
-    found = _STATUS_LINE.fullmatch(line)
-    if found is None:
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
         raise http.client.BadStatusLine(line[:80].decode("latin-1"))
-    version = HTTP_1_0 if found[1] == b"0" else HTTP_1_1
-    return version, int(found[2]), (found[3] or b"").decode("latin-1").strip()
+    version = HTTP_1_0 if match[1] == b"0" else HTTP_1_1
+    return version, int(match[2]), (match[3] or b"").decode("latin-1").strip()
 
 
 def read_fields(
-    reader: io.BufferedIOBase, *, most: int = _FIELD_LIMIT, limit: int = _HEAD_LIMIT
+    reader: io.BufferedIOBase, *, max_fields: int = _FIELD_LIMIT, limit: int = _HEAD_LIMIT
 ) -> http.client.HTTPMessage:
     """Return the fields up to the empty line (RFC 9112, section 5).
 
     Join a folded line with a space to the line before it (section 5.2).
-    Raise HTTPException if the fields are cut or malformed, or if there are more than `most` fields
-    or more than `limit` bytes.
+    Raise HTTPException if the fields are cut or malformed, or if there are more than `max_fields`
+    fields or more than `limit` bytes.
     """
     fields: list[tuple[str, str]] = []
-    left = limit
+    remaining = limit
     while (line := reader.readline(_LINE_LIMIT + 1)) not in {b"\r\n", b"\n"}:
-        left -= len(line)
-        if len(line) > _LINE_LIMIT or len(fields) >= most or left < 0:
+        remaining -= len(line)
+        if len(line) > _LINE_LIMIT or len(fields) >= max_fields or remaining < 0:
             message = "the head is too large"
             raise MalformedResponse(message)
         if not line.endswith(b"\n"):
@@ -97,9 +97,9 @@ def read_fields(
             raise http.client.RemoteDisconnected(message)
         if field := _FIELD.fullmatch(line):
             fields.append((field[1].decode("ascii"), _decode_value(field[2])))
-        elif fields and (folded := _FOLDED.fullmatch(line)):
+        elif fields and (match := _FOLDED_LINE.fullmatch(line)):
             name, value = fields[-1]
-            fields[-1] = name, f"{value} {_decode_value(folded[1])}".strip()
+            fields[-1] = name, f"{value} {_decode_value(match[1])}".strip()
         else:
             message = "a line of the head is not a field"
             raise MalformedResponse(message)
@@ -128,7 +128,7 @@ def parse_framing(version: int, head: http.client.HTTPMessage) -> tuple[bool, in
     """
     codings = head.get_all("Transfer-Encoding", [])
     lengths = head.get_all("Content-Length", [])
-    if codings and (version == HTTP_1_0 or [one.lower() for one in codings] != ["chunked"]):
+    if codings and (version == HTTP_1_0 or [coding.lower() for coding in codings] != ["chunked"]):
         raise http.client.UnknownTransferEncoding
     if lengths and (codings or len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0])):
         message = "the length of its body is ambiguous"
@@ -138,9 +138,9 @@ def parse_framing(version: int, head: http.client.HTTPMessage) -> tuple[bool, in
 
 def must_close(version: int, head: http.client.HTTPMessage) -> bool:
     """Return True if the upstream closes the connection after this response (RFC 9112, 9.3)."""
-    options = ",".join(head.get_all("Connection", [])).lower().split(",")
-    said = {option.strip() for option in options}
-    return "close" in said or (version == HTTP_1_0 and "keep-alive" not in said)
+    parts = ",".join(head.get_all("Connection", [])).lower().split(",")
+    options = {option.strip() for option in parts}
+    return "close" in options or (version == HTTP_1_0 and "keep-alive" not in options)
 
 
 # Chunked bodies (RFC 9112, section 7.1).
@@ -155,9 +155,9 @@ _CHUNK_LINE_LIMIT: Final = 4096
 _TRAILER_LIMIT: Final = 16 * 1024
 _TRAILER_FIELDS: Final = 64
 
-_END: Final = b"\r\n"
-_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_NEXT: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})\r\n")
+_CRLF: Final = b"\r\n"
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_NEXT_CHUNK: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})\r\n")
 
 
 class ChunkedReader:
@@ -166,9 +166,9 @@ class ChunkedReader:
     `buffered` returns the bytes that `reader` holds, without consuming them.
     """
 
-    def __init__(self, reader: io.BufferedIOBase, buffered: Callable[[], bytes]) -> None:
+    def __init__(self, reader: io.BufferedIOBase, peek_buffered: Callable[[], bytes]) -> None:
         self._reader = reader
-        self._peek_buffered = buffered
+        self._peek_buffered = peek_buffered
         self._left = 0
         self._begun = False
         self._ended = False
@@ -196,35 +196,35 @@ class ChunkedReader:
         """Check the end of this chunk and read the next size; read the trailer if that is 0."""
         if self._ended:
             return
-        end = self._reader.read(2) if self._begun else _END
-        line = self._reader.readline(_CHUNK_LINE_LIMIT) if end == _END else b""
-        size = _SIZE.fullmatch(line)
+        end = self._reader.read(2) if self._begun else _CRLF
+        line = self._reader.readline(_CHUNK_LINE_LIMIT) if end == _CRLF else b""
+        size = _CHUNK_LINE.fullmatch(line)
         if size is None:
-            if _END.startswith(end) and not line.endswith(b"\n") and len(line) < _CHUNK_LINE_LIMIT:
+            if _CRLF.startswith(end) and not line.endswith(b"\n") and len(line) < _CHUNK_LINE_LIMIT:
                 raise http.client.IncompleteRead(line)
             message = "a chunk does not end where it should, or the next has no size"
             raise MalformedResponse(message)
         self._begun = True
         self._left = int(size[1], 16)
         if not self._left:
-            read_fields(self._reader, most=_TRAILER_FIELDS, limit=_TRAILER_LIMIT)
+            read_fields(self._reader, max_fields=_TRAILER_FIELDS, limit=_TRAILER_LIMIT)
             self._ended = True
 
-    def _take_buffered_chunks(self, wanted: int) -> list[bytes]:
-        """Return the complete chunks in the buffer, up to `wanted` bytes.
+    def _take_buffered_chunks(self, limit: int) -> list[bytes]:
+        """Return the complete chunks in the buffer, up to `limit` bytes.
 
         Reading small chunks one by one would be too slow.
         """
-        held, at = self._peek_buffered(), 0
+        buffered, position = self._peek_buffered(), 0
         pieces: list[bytes] = []
-        while found := _NEXT.match(held, at):
-            begin, size = found.end(), int(found[1], 16)
-            if not size or size > wanted or begin + size > len(held):
+        while match := _NEXT_CHUNK.match(buffered, position):
+            start, size = match.end(), int(match[1], 16)
+            if not size or size > limit or start + size > len(buffered):
                 break
-            pieces.append(held[begin : begin + size])
-            wanted -= size
-            at = begin + size
-        self._reader.read(at)
+            pieces.append(buffered[start : start + size])
+            limit -= size
+            position = start + size
+        self._reader.read(position)
         return pieces
 
 
@@ -312,33 +312,33 @@ class UpstreamResponse(http.client.HTTPResponse):
             self._close_conn()
         return data
 
-    def _gather(self, wanted: int) -> bytes:
-        """Wait for the first bytes, then take what else has arrived, `wanted` bytes at most."""
-        first = self.fp.read1(wanted)
-        pieces = [first, *self._iter_available(wanted - len(first))] if first else []
+    def _gather(self, limit: int) -> bytes:
+        """Wait for the first bytes, then take what else has arrived, `limit` bytes at most."""
+        first = self.fp.read1(limit)
+        pieces = [first, *self._iter_available(limit - len(first))] if first else []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _iter_available(self, wanted: int) -> Iterator[bytes]:
+    def _iter_available(self, limit: int) -> Iterator[bytes]:
         """Yield what the socket holds. Our buffer is empty: `read1()` returned all of it."""
         self._sock.settimeout(0)
-        while wanted:
+        while limit:
             try:
-                piece = self._sock.recv(min(wanted, self._piece))
+                piece = self._sock.recv(min(limit, self._piece))
             except OSError:
                 # Nothing has arrived, or the connection broke. The next read1() waits, or finds
                 # that the body ended too early.
                 return
             if not piece:
                 return
-            wanted -= len(piece)
+            limit -= len(piece)
             yield piece
 
     def _peek_buffered(self) -> bytes:
         """Return the bytes in the buffer without consuming them or reading from the socket."""
         self._reader.is_paused = True
-        held = self.fp.peek()
+        buffered = self.fp.peek()
         self._reader.is_paused = False
-        return held
+        return buffered
 
     def _close_conn(self) -> None:
         self.has_excess_bytes = bool(self._peek_buffered())

@@ -46,21 +46,21 @@ logger = logging.getLogger(__name__)
 _PAUSES: Final = (0.05, 0.5, 1.5)
 """Seconds before the second, third and fourth attempt, varied at random by up to half."""
 
-_SHORT: Final = 0.1
+_SHORT_PAUSE: Final = 0.1
 """The longest pause, in seconds, that a caller with a fallback waits: the first pause only."""
 
-_LONGEST_TOLD: Final = 5
+_LONGEST_RETRY_AFTER: Final = 5
 """The longest Retry-After, in seconds, that is waited for here; a longer one goes to the client."""
 
-_HURRIED_BUDGET: Final = 8.0
-_HURRIED_PATIENCE: Final = 6.0
-_HURRIED_WHOLE: Final = 12.0
+_QUICK_BUDGET: Final = 8.0
+_QUICK_ATTEMPT_LIMIT: Final = 6.0
+_QUICK_TOTAL_LIMIT: Final = 12.0
 """The limits of `Retrier` for pings and tokens, in seconds: Docker waits 15 seconds for one, and
 then sends no other request."""
 
 _FOREVER: Final = float("inf")
 
-_PASSING: Final = frozenset({
+_TRANSIENT_STATUSES: Final = frozenset({
     HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 })  # fmt: skip
@@ -69,10 +69,10 @@ _PASSING: Final = frozenset({
 
 _Failures = tuple[type[UpstreamUnavailable], ...]
 
-_UNASKED: Final[_Failures] = (UpstreamUnreachable, UpstreamUnresolved)
+_UNSENT_FAILURES: Final[_Failures] = (UpstreamUnreachable, UpstreamUnresolved)
 """Failures before any byte of the request was sent."""
 
-_ABSENT: Final[_Failures] = (*_UNASKED, OutboundProxyFails, UpstreamTimeout)
+_LASTING_FAILURES: Final[_Failures] = (*_UNSENT_FAILURES, OutboundProxyFails, UpstreamTimeout)
 """Failures that another attempt within two seconds hardly ever fixes."""
 
 
@@ -82,79 +82,79 @@ class Retrier:
     def __init__(
         self,
         budget: float,
-        patience: float = _FOREVER,
-        whole: float = _FOREVER,
+        attempt_limit: float = _FOREVER,
+        total_limit: float = _FOREVER,
         observer: Observer = NOBODY,
     ) -> None:
         """Limit the attempts in time; all three limits are in seconds.
 
         `budget`: no attempt begins later than this after the first.
-        `patience`: how long each attempt may take, redirects and slow responses included.
-        `whole`: how long all attempts may take together.
+        `attempt_limit`: how long each attempt may take, redirects and slow responses included.
+        `total_limit`: how long all attempts may take together.
         """
         self._budget = budget
-        self._patience = patience
-        self._total_limit = whole
+        self._patience = attempt_limit
+        self._total_limit = total_limit
         self._observer = observer
 
     @classmethod
     def for_quick_requests(cls, budget: float, observer: Observer = NOBODY) -> Self:
         """Return a Retrier for pings and tokens, for which clients wait only some seconds."""
-        return cls(min(budget, _HURRIED_BUDGET), _HURRIED_PATIENCE, _HURRIED_WHOLE, observer)
+        return cls(min(budget, _QUICK_BUDGET), _QUICK_ATTEMPT_LIMIT, _QUICK_TOTAL_LIMIT, observer)
 
-    def __call__(self, ask: Callable[[Call], requests.Response], call: Call) -> requests.Response:
-        """Call `ask` until its response is worth passing on; return that response or the last one.
+    def __call__(self, send: Callable[[Call], requests.Response], call: Call) -> requests.Response:
+        """Call `send` until its response is worth passing on; return that response or the last one.
 
-        `ask` takes `call`, with the deadline of its attempt.
+        `send` takes `call`, with the deadline of its attempt.
         A caller that has a fallback does not wait long. If the host is unreachable or timed out,
-        `ask` is called only once. If it cut the connection or answered 5xx, `ask` is called once
+        `send` is called only once. If it cut the connection or answered 5xx, `send` is called once
         more, after the first pause.
-        Raise what the last call of `ask` raised, or ClientGone if its client disconnects.
+        Raise what the last call of `send` raised, or ClientGone if its client disconnects.
         """
-        return self._repeat(ask, call, (UpstreamUnavailable,), _is_transient, call.has_fallback)
+        return self._repeat(send, call, (UpstreamUnavailable,), _is_transient, call.has_fallback)
 
     def retry_connecting(
-        self, ask: Callable[[Call], requests.Response], call: Call
+        self, send: Callable[[Call], requests.Response], call: Call
     ) -> requests.Response:
         """Return the response to a request that must be sent only once, such as a POST.
 
         Repeat it only if no byte of it was sent.
-        Raise what the last call of `ask` raised, or ClientGone if its client disconnects.
+        Raise what the last call of `send` raised, or ClientGone if its client disconnects.
         """
-        return self._repeat(ask, call, _UNASKED, lambda _: False)
+        return self._repeat(send, call, _UNSENT_FAILURES, lambda _: False)
 
     def _repeat(
         self,
-        ask: Callable[[Call], requests.Response],
+        send: Callable[[Call], requests.Response],
         call: Call,
-        failure: _Failures,
-        is_passing: Callable[[requests.Response], bool],
+        failures: _Failures,
+        is_transient: Callable[[requests.Response], bool],
         has_fallback: Callable[[], bool] | None = None,
     ) -> requests.Response:
         now = time.monotonic()
-        deadline, end = now + self._budget, now + self._total_limit
+        deadline, total_deadline = now + self._budget, now + self._total_limit
 
         def attempt() -> requests.Response:
-            return ask(call.limit_time(min(self._patience, end - time.monotonic())))
+            return send(call.limit_time(min(self._patience, total_deadline - time.monotonic())))
 
         is_over = partial(_should_stop, deadline, has_fallback)
         for pause in _PAUSES:
-            wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            delay = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             try:
                 response = attempt()
-            except failure as error:
-                wait = max(wait, _choose_pause(error, first=pause == _PAUSES[0]))
-                if is_over(wait, error):
+            except failures as error:
+                delay = max(delay, _choose_pause(error, first=pause == _PAUSES[0]))
+                if is_over(delay, error):
                     raise
                 _log_retry(error)
             else:
-                wait = max(wait, get_retry_after(response))
-                if not is_passing(response) or is_over(wait):
+                delay = max(delay, get_retry_after(response))
+                if not is_transient(response) or is_over(delay):
                     return response
                 fields = {"status": response.status_code, "url": redact_url(response.url)}
                 logger.warning("Retrying an upstream request.", extra={"fields": fields})
                 discard(response, call)
-            sleep(wait, call.client)
+            sleep(delay, call.client)
             self._observer.observe(Event.RETRIED)
         return attempt()
 
@@ -162,17 +162,17 @@ class Retrier:
 def _should_stop(
     deadline: float,
     has_fallback: Callable[[], bool] | None,
-    wait: float,
+    delay: float,
     error: UpstreamUnavailable | None = None,
 ) -> bool:
-    """Return True if no other attempt follows after `wait` seconds.
+    """Return True if no other attempt follows after `delay` seconds.
 
     It would be too late, or the caller has a fallback and the attempt is not worth the wait.
     """
-    if time.monotonic() + wait > deadline:
+    if time.monotonic() + delay > deadline:
         return True
-    is_long = wait > _SHORT or isinstance(error, _ABSENT)
-    return is_long and has_fallback is not None and has_fallback()
+    is_costly = delay > _SHORT_PAUSE or isinstance(error, _LASTING_FAILURES)
+    return is_costly and has_fallback is not None and has_fallback()
 
 
 def _log_retry(error: UpstreamUnavailable) -> None:
@@ -181,13 +181,16 @@ def _log_retry(error: UpstreamUnavailable) -> None:
     `errors.translate_error` logs the exceptions of requests, and the circuit breaker logs that it
     opened. Nothing else logs a body that breaks.
     """
-    told = isinstance(error, UpstreamDown | UpstreamUnresolved)
-    if not told and not isinstance(error.__cause__, FAILURES):
+    is_logged = isinstance(error, UpstreamDown | UpstreamUnresolved)
+    if not is_logged and not isinstance(error.__cause__, FAILURES):
         logger.warning("Retrying an upstream request.", extra={"fields": {"error": str(error)}})
 
 
 def _is_transient(response: requests.Response) -> bool:
-    return response.status_code in _PASSING and get_retry_after(response) <= _LONGEST_TOLD
+    return (
+        response.status_code in _TRANSIENT_STATUSES
+        and get_retry_after(response) <= _LONGEST_RETRY_AFTER
+    )
 
 
 def get_retry_after(response: requests.Response) -> float:
@@ -195,15 +198,19 @@ def get_retry_after(response: requests.Response) -> float:
     return parse_retry_after(response.headers.get("Retry-After", ""))
 
 
-def parse_retry_after(told: str) -> float:
+def parse_retry_after(retry_after: str) -> float:
     """Return the seconds of a Retry-After (RFC 9110, section 10.2.3): 0 if it is empty.
 
     Return infinity for a date, which always means too long, and for anything else.
     """
-    told = told.strip()
-    if not told:
+    retry_after = retry_after.strip()
+    if not retry_after:
         return 0
-    return float(told[:9]) if told.isascii() and told.isdecimal() else float("inf")
+    return (
+        float(retry_after[:9])
+        if retry_after.isascii() and retry_after.isdecimal()
+        else float("inf")
+    )
 
 
 def _choose_pause(error: UpstreamUnavailable, *, first: bool) -> float:
@@ -216,5 +223,5 @@ def _choose_pause(error: UpstreamUnavailable, *, first: bool) -> float:
         return float("inf")
     if not isinstance(error, UpstreamDown):
         return 0
-    told = parse_retry_after(error.extra_headers.get("Retry-After", ""))
-    return told if told <= _LONGEST_TOLD else float("inf")
+    retry_after = parse_retry_after(error.extra_headers.get("Retry-After", ""))
+    return retry_after if retry_after <= _LONGEST_RETRY_AFTER else float("inf")

@@ -125,29 +125,29 @@ class Session:
         ClientGone.
         """
         request = _prepare_request(method, url, headers, body)
-        began = time.monotonic()
+        started_at = time.monotonic()
         try:
             response = self._send_guarded(request, call, url)
         except ResolutionTimeout as error:  # translated here, so that the breaker does not count it
-            translated = errors.translate_error(error, url)
-            self.observer.observe(Event.REQUEST_FAILED, errors.label(translated))
-            raise translated from error
+            registry_error = errors.translate_error(error, url)
+            self.observer.observe(Event.REQUEST_FAILED, errors.label(registry_error))
+            raise registry_error from error
         except ClientGone:
             raise
         except RegistryError as error:
             self.observer.observe(Event.REQUEST_FAILED, errors.label(error))
             raise
         self.observer.observe(
-            Event.RESPONSE_RECEIVED, str(response.status_code), time.monotonic() - began
+            Event.RESPONSE_RECEIVED, str(response.status_code), time.monotonic() - started_at
         )
         return response
 
     def _send_guarded(
         self, request: requests.PreparedRequest, call: Call, url: str
     ) -> requests.Response:
-        there = parse_origin(url)
-        timeouts = self._compute_timeouts(there[1], call)
-        with self._breakers.get_breaker(there).guard(there[1]):
+        origin = parse_origin(url)
+        timeouts = self._compute_timeouts(origin[1], call)
+        with self._breakers.get_breaker(origin).guard(origin[1]):
             try:
                 return self._send(request, call.limit_time(self.total_timeout), timeouts)
             except errors.FAILURES as error:
@@ -218,15 +218,17 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._pools.direct
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> ProxyManager | PoolManager:  # noqa: ANN401 - as inherited
-        known = proxy in self.proxy_manager
+        is_known = proxy in self.proxy_manager
         if proxy.lower().startswith("https:"):
             kwargs["proxy_ssl_context"] = self._context
         manager: ProxyManager = super().proxy_manager_for(
             proxy, ssl_context=self._context, **kwargs
         )
-        if not known:
-            socks = proxy.lower().startswith("socks")
-            manager.pool_classes_by_scheme = self._pools.socks if socks else self._pools.http_proxy
+        if not is_known:
+            is_socks = proxy.lower().startswith("socks")
+            manager.pool_classes_by_scheme = (
+                self._pools.socks if is_socks else self._pools.http_proxy
+            )
         return manager
 
     def get_connection_with_tls_context(

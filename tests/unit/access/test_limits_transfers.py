@@ -30,7 +30,7 @@ def is_spent(limits: ClientLimits) -> bool:
 
 def test_long_ones_count_while_they_go(limits: ClientLimits) -> None:
     """Not only at their end, which may be hours away."""
-    transfers, transfer = Transfers(every=0.01), Transfer(limits, "a")
+    transfers, transfer = Transfers(interval=0.01), Transfer(limits, "a")
     transfer.begin_blob("d")
     sent = [60]
     transfer.count_sent = lambda: sent[0]

@@ -143,7 +143,7 @@ class Flood:
     def __init__(self, users: Counted) -> None:
         self.turns = LoginQueue()
         self.slept: list[float] = []
-        self.logins = LoginChecker(users, turns=self.turns, sleep=self.slept.append)
+        self.logins = LoginChecker(users, queue=self.turns, sleep=self.slept.append)
         self._users = users
         self._outcomes: list[tuple[str, str]] = []
         self._threads: list[threading.Thread] = []

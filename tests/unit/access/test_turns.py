@@ -71,7 +71,7 @@ class Queue:
 
 @pytest.fixture
 def queue() -> Queue:
-    return Queue(LoginQueue(most=100, patience=30))
+    return Queue(LoginQueue(max_waiting=100, timeout=30))
 
 
 def test_first_come_first_served(queue: Queue) -> None:
@@ -152,7 +152,7 @@ FULL = [
 @pytest.mark.parametrize(("addresses", "refused"), FULL)
 def test_who_is_refused(addresses: list[str], refused: str) -> None:
     """The newest of the network that has most in the queue, however late the others came."""
-    queue = Queue(LoginQueue(most=len(addresses) - 1, patience=30))
+    queue = Queue(LoginQueue(max_waiting=len(addresses) - 1, timeout=30))
     queue.add(*map(Login, addresses))
     wait_until(lambda: bool(queue.refused), 10, "the refusal")
     assert [login.address for login in queue.refused] == [refused]
@@ -162,7 +162,7 @@ def test_who_is_refused(addresses: list[str], refused: str) -> None:
 
 def test_the_worst_class_is_refused_first() -> None:
     """Also where one of a better class has come last, and from a network with many."""
-    queue = Queue(LoginQueue(most=3, patience=30))
+    queue = Queue(LoginQueue(max_waiting=3, timeout=30))
     queue.add(Login("192.0.2.1", 3), Login(OFFICE, 1), Login(OFFICE, 1), Login(OFFICE, 1))
     wait_until(lambda: bool(queue.refused), 10, "the refusal")
     assert [login.rank for login in queue.refused] == [3]
@@ -171,7 +171,7 @@ def test_the_worst_class_is_refused_first() -> None:
 
 def test_patience_ends() -> None:
     """Who waits too long is refused, and takes nobody's turn."""
-    turns = LoginQueue(patience=0.01)
+    turns = LoginQueue(timeout=0.01)
     with turns.hold_turn(Login(OFFICE)), pytest.raises(LoginsBusy), turns.hold_turn(Login(OFFICE)):
         pass
     assert turns.waiting_count == 0

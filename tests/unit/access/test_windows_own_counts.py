@@ -60,7 +60,7 @@ def test_what_is_over_takes_no_memory(counts: LocalStorage, clock: Clock) -> Non
 
 def test_a_flood_of_addresses(clock: Clock) -> None:
     """It takes so much memory and no more; those that began last are counted on."""
-    counts = LocalStorage(clock, most=1000)
+    counts = LocalStorage(clock, max_windows=1000)
     counts.incr("before", 86400)
     for number in range(5000):
         counts.incr(f"2001:db8:{number:x}::/64", 86400)
@@ -71,7 +71,7 @@ def test_a_flood_of_addresses(clock: Clock) -> None:
 
 def test_one_that_begins_anew_is_young(clock: Clock) -> None:
     """Its new window is no older than it is, though its name has long been there."""
-    counts = LocalStorage(clock, most=2)
+    counts = LocalStorage(clock, max_windows=2)
     counts.incr("a", 60)
     counts.incr("b", 86400)
     clock.now += 60

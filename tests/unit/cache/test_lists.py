@@ -200,7 +200,7 @@ def test_a_note_that_cannot_be_read(world: World) -> None:
 
 def test_ever_other_queries(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """They push out each other, and nothing that is known of tags, tokens or other repositories."""
-    monkeypatch.setattr("app.cache.lists._PAGES", 3)
+    monkeypatch.setattr("app.cache.lists._MAX_LISTS", 3)
     other = RepositoryName.parse("team/apparel")
     for name in (NAME, other):
         world.registry.repository(name, "").push(TAG, b"{}")

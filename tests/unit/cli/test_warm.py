@@ -261,7 +261,7 @@ def test_what_is_not_kept(
     run: Run, registry: CachedRegistry, monkeypatch: pytest.MonkeyPatch, keeps: str
 ) -> None:
     """Somebody reads it, and nothing comes of it: that is told."""
-    monkeypatch.setattr(reading, "_PATIENCE", 0.0)
+    monkeypatch.setattr(reading, "_BASE_TIMEOUT", 0.0)
     registry.keeps = frozenset({keeps})
     result = run("warm", "alpine:single")
     assert "was fetched, but is not in the cache; check whether the disk is full" in result.stdout

@@ -18,7 +18,7 @@ from app.metrics.board import SERIES, WorkerSlot
 def seat() -> Iterator[WorkerSlot]:
     """Return a seat on an empty board; the board is empty afterwards."""
     yield WorkerSlot()
-    shared_memory.BOARD[: 2 * shared_memory.SEAT_SIZE] = bytes(2 * shared_memory.SEAT_SIZE)
+    shared_memory.BOARD[: 2 * shared_memory.SLOT_SIZE] = bytes(2 * shared_memory.SLOT_SIZE)
     shared_memory.assign_worker_slot(0)
 
 
@@ -26,7 +26,7 @@ def another_seat(process: int) -> WorkerSlot:
     """Return the seat of another process, or of one that is dead."""
     shared_memory.assign_worker_slot(1)
     made = WorkerSlot()
-    struct.pack_into("=d", shared_memory.BOARD, shared_memory.SEAT_SIZE, process)
+    struct.pack_into("=d", shared_memory.BOARD, shared_memory.SLOT_SIZE, process)
     return made
 
 

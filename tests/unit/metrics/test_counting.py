@@ -21,7 +21,7 @@ HUB = "docker.io"
 def metrics() -> Iterator[Metrics]:
     """Return counts of nothing yet."""
     yield Metrics()
-    shared_memory.BOARD[: shared_memory.SEAT_SIZE] = bytes(shared_memory.SEAT_SIZE)
+    shared_memory.BOARD[: shared_memory.SLOT_SIZE] = bytes(shared_memory.SLOT_SIZE)
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ def fill(
 ) -> FakeAsk:
     """Fetch, and return whoever will be told that it was verified."""
     ask = FakeAsk(b"", payer=payer)
-    filling.start_fetch_thread(lead, RemainingBody(body, body.close), ask, whole=whole)
+    filling.start_fetch_thread(lead, RemainingBody(body, body.close), ask, is_whole=whole)
     return ask
 
 

@@ -248,7 +248,7 @@ def test_not_even_where_nobody_knows_why(bench: Bench, monkeypatch: pytest.Monke
         lead,
         RemainingBody(failing(body), lambda: closed.append("closed")),
         FakeAsk(DATA),
-        whole=True,
+        is_whole=True,
     )
     ask = FakeAsk(DATA, answer=fail)
     with pytest.raises(BodyBroken, match="broke off"):

@@ -9,7 +9,7 @@ from app.source import FetchAccount, Reply, Unmetered
 from app.spools import filling
 from app.spools.fetches import Fetches
 from app.spools.filling import parse_rest
-from app.spools.lead import OF_ALL, OF_ONE, FetchOptions, UnreadLimits, UnreadSlots
+from app.spools.lead import LIMIT_FOR_ALL, LIMIT_PER_CLIENT, FetchOptions, UnreadLimits, UnreadSlots
 from tests.unit.spools.parts import Bench, Body, FakeAsk, begun, blob_of, digest_of, fill, wait_for
 
 PIECE = 1000
@@ -171,7 +171,7 @@ def test_what_is_skipped_is_charged_and_bounded(bench: Bench, *, reads_along: bo
     if not reads_along:
         spool.close()
     again.let_all()
-    filling.start_fetch_thread(lead, rest, FakeAsk(DATA, payer=alice), whole=True)
+    filling.start_fetch_thread(lead, rest, FakeAsk(DATA, payer=alice), is_whole=True)
     wait_for(lambda: is_over(bench))
     spool.close()
     assert alice.charged == again.given * PIECE
@@ -182,10 +182,13 @@ def test_what_is_skipped_is_charged_and_bounded(bench: Bench, *, reads_along: bo
 def test_slots(tmp_path: Path) -> None:
     """Each client has some, and all have some, by whichever process they were taken."""
     workers = [UnreadSlots(tmp_path / "unread") for _ in range(2)]
-    taken = [workers[number % 2].try_acquire("alice") for number in range(OF_ONE)]
+    taken = [workers[number % 2].try_acquire("alice") for number in range(LIMIT_PER_CLIENT)]
     assert None not in taken
     assert [worker.try_acquire("alice") for worker in workers] == [None, None]
-    others = [workers[0].try_acquire(f"client {number}") for number in range(OF_ALL - OF_ONE)]
+    others = [
+        workers[0].try_acquire(f"client {number}")
+        for number in range(LIMIT_FOR_ALL - LIMIT_PER_CLIENT)
+    ]
     assert None not in others
     assert [worker.try_acquire("bob") for worker in workers] == [None, None]
     for slot in taken[:1]:
@@ -200,7 +203,7 @@ def test_without_a_slot_it_stops(bench: Bench) -> None:
     slots = UnreadSlots(bench.directory / "unread")
     fetches = bench.fetches(unread_limits=ALL)
     lead, spool = begun(fetches, DATA, payer=Unmetered(lambda: "alice"))
-    held = [slots.try_acquire("alice") for _ in range(OF_ONE)]
+    held = [slots.try_acquire("alice") for _ in range(LIMIT_PER_CLIENT)]
     body = Body(DATA)
     fill(lead, body, Unmetered(lambda: "alice"))
     body.let(10)

@@ -12,7 +12,7 @@ from uuid import uuid4
 from app.cache.blobs.blobs import measure_unfinished
 from app.oci.reference import Digest
 from app.store.blobs import ContentInfo, SizeLimits
-from app.store.ledger import PLAIN, Confirmation, Denial, Ledger, Member
+from app.store.ledger import PLAIN_BLOB, Confirmation, Denial, Ledger, Member
 from app.store.memory import open_memory
 from app.store.memory_ledger import MemoryLedger
 from app.store.storage import Storage
@@ -225,10 +225,10 @@ def revoke(ledger: Ledger, caller: str, registry: str, repository: str) -> None:
     ledger.refuse(Denial(registry=registry, repository=repository, caller=caller))
 
 
-def make_public(ledger: Ledger, registry: str, repository: str, *, asked: float) -> bool:
+def make_public(ledger: Ledger, registry: str, repository: str, *, requested_at: float) -> bool:
     """Let everybody read a repository, unless anonymous callers have been refused since."""
     confirmed = Confirmation(
-        registry=registry, repository=repository, requested_at=asked, is_public=True
+        registry=registry, repository=repository, requested_at=requested_at, is_public=True
     )
     return ledger.record(confirmed).is_public
 
@@ -253,7 +253,7 @@ def record_member(  # noqa: PLR0913 - each by its place
     registry: str,
     repository: str,
     digest: Digest,
-    member: Member = PLAIN,
+    member: Member = PLAIN_BLOB,
     *,
     asked: float,
 ) -> None:

@@ -109,7 +109,7 @@ def test_remove_a_repository(storage: Storage) -> None:
     filled(storage)
     for repository in ("a", "b"):
         grant(storage.ledger, "alice", REGISTRY, repository, 60, asked=storage.ledger.now())
-        make_public(storage.ledger, REGISTRY, repository, asked=storage.ledger.now())
+        make_public(storage.ledger, REGISTRY, repository, requested_at=storage.ledger.now())
     assert storage.admin.remove_repository(REGISTRY, "a") == 1
     assert kept(storage) == [False, True, True]
     assert lookup_member(storage.ledger, REGISTRY, "a", ONE) is None

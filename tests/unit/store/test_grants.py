@@ -24,7 +24,7 @@ def test_a_reboot_ends_it(stores: Stores, now: float) -> None:
     """Whatever the clock of the new boot shows."""
     store = stores.open()
     grant(store.ledger, "alice", REGISTRY, ALPINE, 60, asked=store.clock.now())
-    make_public(store.ledger, REGISTRY, ALPINE, asked=store.clock.now())
+    make_public(store.ledger, REGISTRY, ALPINE, requested_at=store.clock.now())
     stores.clock.boot, stores.clock.time = "second", now
     for _ in range(2):
         assert not has_grant(store.ledger, "alice", REGISTRY, ALPINE)
@@ -70,7 +70,7 @@ def test_there_are_only_so_many(stores: Stores) -> None:
     rows(stores.directory, "UPDATE counts SET most = 3")
     for number in range(5):
         grant(store.ledger, f"caller {number}", REGISTRY, ALPINE, 60, asked=store.clock.now())
-        make_public(store.ledger, REGISTRY, f"repository-{number}", asked=store.clock.now())
+        make_public(store.ledger, REGISTRY, f"repository-{number}", requested_at=store.clock.now())
         store.ledger.notes.record("tag", f"key {number}", "value", 60)
     grant(store.ledger, "caller 2", REGISTRY, ALPINE, 60, asked=store.clock.now())
     grant(store.ledger, "caller 5", REGISTRY, ALPINE, 60, asked=store.clock.now())

@@ -42,7 +42,7 @@ def filled(stores: Stores) -> Store:
             store.ledger, REGISTRY, "library/alpine", digest_of(data), asked=store.clock.now()
         )
     grant(store.ledger, "alice", REGISTRY, "library/alpine", 60, asked=store.clock.now())
-    make_public(store.ledger, REGISTRY, "library/alpine", asked=store.clock.now())
+    make_public(store.ledger, REGISTRY, "library/alpine", requested_at=store.clock.now())
     store.ledger.notes.record("tag", "library/alpine:3", "sha256:0", 60)
     return store
 

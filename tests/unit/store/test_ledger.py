@@ -7,10 +7,10 @@ import pytest
 
 from app.store.errors import StoreError
 from app.store.ledger import (
-    ISSUED,
-    LIFETIME,
-    LONGEST,
-    PLAIN,
+    ANONYMOUS_TOKENS_KIND,
+    MAX_NOTE_LENGTH,
+    PLAIN_BLOB,
+    REFUSAL_LIFETIME,
     Access,
     Confirmation,
     Denial,
@@ -88,7 +88,7 @@ def test_no_time_is_no_grant(ledger: Ledger, seconds: float) -> None:
 def test_a_clock_that_goes_back_ends_it(ledger: Ledger, clock: FakeClock) -> None:
     """A restored snapshot of a machine, or another time namespace: what is unclear is refused."""
     grant(ledger, "alice", REGISTRY, ALPINE, 60, asked=ledger.now())
-    make_public(ledger, REGISTRY, ALPINE, asked=ledger.now())
+    make_public(ledger, REGISTRY, ALPINE, requested_at=ledger.now())
     clock.time -= 100
     assert not has_grant(ledger, "alice", REGISTRY, ALPINE)
     assert public_age(ledger, REGISTRY, ALPINE) is None
@@ -97,11 +97,11 @@ def test_a_clock_that_goes_back_ends_it(ledger: Ledger, clock: FakeClock) -> Non
 def test_public(ledger: Ledger, clock: FakeClock) -> None:
     """How long ago, until the registry says otherwise."""
     assert public_age(ledger, REGISTRY, ALPINE) is None
-    make_public(ledger, REGISTRY, ALPINE, asked=ledger.now())
+    make_public(ledger, REGISTRY, ALPINE, requested_at=ledger.now())
     clock.time += 7
     assert public_age(ledger, REGISTRY, ALPINE) == 7
     assert public_age(ledger, REGISTRY, "library/nginx") is None
-    make_public(ledger, REGISTRY, ALPINE, asked=ledger.now())
+    make_public(ledger, REGISTRY, ALPINE, requested_at=ledger.now())
     assert public_age(ledger, REGISTRY, ALPINE) == 0
     make_private(ledger, REGISTRY, ALPINE)
     assert public_age(ledger, REGISTRY, ALPINE) is None
@@ -183,21 +183,21 @@ def test_a_refusal_is_of_one_subject(ledger: Ledger, clock: FakeClock) -> None:
     assert not granted(ledger, "alice", asked)
     assert granted(ledger, "bob", asked)
     assert granted(ledger, "alice", asked, "library/nginx")
-    assert make_public(ledger, REGISTRY, ALPINE, asked=asked)
-    record_member(ledger, REGISTRY, ALPINE, DIGEST, PLAIN, asked=asked)
-    assert lookup_member(ledger, REGISTRY, ALPINE, DIGEST) == PLAIN
+    assert make_public(ledger, REGISTRY, ALPINE, requested_at=asked)
+    record_member(ledger, REGISTRY, ALPINE, DIGEST, PLAIN_BLOB, asked=asked)
+    assert lookup_member(ledger, REGISTRY, ALPINE, DIGEST) == PLAIN_BLOB
     assert not granted(ledger, "alice", clock.time)
     assert granted(ledger, "alice", clock.time + 0.001)
 
 
 def test_no_answer_takes_a_day(ledger: Ledger, clock: FakeClock) -> None:
     """When a refusal is forgotten, the answer to an older question is none any more."""
-    clock.time += LIFETIME
-    assert not granted(ledger, "alice", clock.time - LIFETIME)
-    assert not make_public(ledger, REGISTRY, ALPINE, asked=clock.time - LIFETIME)
-    record_member(ledger, REGISTRY, ALPINE, DIGEST, PLAIN, asked=clock.time - LIFETIME)
+    clock.time += REFUSAL_LIFETIME
+    assert not granted(ledger, "alice", clock.time - REFUSAL_LIFETIME)
+    assert not make_public(ledger, REGISTRY, ALPINE, requested_at=clock.time - REFUSAL_LIFETIME)
+    record_member(ledger, REGISTRY, ALPINE, DIGEST, PLAIN_BLOB, asked=clock.time - REFUSAL_LIFETIME)
     assert lookup_member(ledger, REGISTRY, ALPINE, DIGEST) is None
-    assert granted(ledger, "alice", clock.time - LIFETIME + 1)
+    assert granted(ledger, "alice", clock.time - REFUSAL_LIFETIME + 1)
 
 
 def test_a_note_gets_stale_and_stays(ledger: Ledger, clock: FakeClock) -> None:
@@ -237,10 +237,10 @@ def test_kinds_are_apart(ledger: Ledger) -> None:
 
 def test_what_is_too_long(ledger: Ledger) -> None:
     """It leaves what was there."""
-    ledger.notes.record("tag", "x", "v" * LONGEST, 60)
+    ledger.notes.record("tag", "x", "v" * MAX_NOTE_LENGTH, 60)
     with pytest.raises(StoreError, match="65537 characters"):
-        ledger.notes.record("tag", "x", "v" * (LONGEST + 1), 60)
-    assert ledger.notes.lookup("tag", "x") == Note("v" * LONGEST, 60, 0)
+        ledger.notes.record("tag", "x", "v" * (MAX_NOTE_LENGTH + 1), 60)
+    assert ledger.notes.lookup("tag", "x") == Note("v" * MAX_NOTE_LENGTH, 60, 0)
 
 
 def test_keys_that_begin_so(ledger: Ledger) -> None:
@@ -299,7 +299,7 @@ def test_one_answer_and_one_question(ledger: Ledger, clock: FakeClock) -> None:
     nothing = ledger.lookup("nobody's token", REGISTRY, ALPINE, DIGEST)
     assert nothing == Access()
     assert ledger.record(confirmed(ledger)) == Recorded(has_grant=True, is_public=True)
-    ledger.tokens.record(ISSUED, "nobody's token", note, 30)
+    ledger.tokens.record(ANONYMOUS_TOKENS_KIND, "nobody's token", note, 30)
     clock.time += 10
     assert ledger.lookup("nobody's token", REGISTRY, ALPINE, DIGEST) == Access(
         seconds_left=50,
@@ -333,7 +333,7 @@ def test_what_is_public_is_as_old_as_the_last_question(ledger: Ledger, clock: Fa
     asked = ledger.now()
     clock.time += 5
     for moment in (ledger.now(), asked):
-        assert make_public(ledger, REGISTRY, ALPINE, asked=moment)
+        assert make_public(ledger, REGISTRY, ALPINE, requested_at=moment)
     assert public_age(ledger, REGISTRY, ALPINE) == 0
 
 
@@ -357,7 +357,7 @@ def test_a_transaction_is_one(ledger: Ledger) -> None:
             ledger.tags.record("tag", "x", "1", 60)
             assert has_grant(ledger, "nobody's token", REGISTRY, ALPINE)
             assert ledger.tags.lookup("tag", "x") is not None
-            ledger.tags.record("tag", "x", "v" * (LONGEST + 1), 60)
+            ledger.tags.record("tag", "x", "v" * (MAX_NOTE_LENGTH + 1), 60)
 
     with pytest.raises(StoreError):
         write_and_fail()

@@ -3,7 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-from app.store.ledger import LONGEST, Note
+from app.store.ledger import MAX_NOTE_LENGTH, Note
 from app.store.store import Store
 from tests.unit.store.parts import Stores, faults, rows
 
@@ -26,8 +26,8 @@ def test_tables_have_only_so_many_bytes(stores: Stores) -> None:
         held = [number for number in range(200) if table.lookup("kind", f"{number}")]
         assert held == list(range(200 - len(held), 200))
         assert 30 < len(held) < 50
-        table.record("kind", "large", "v" * LONGEST, 60)
-        table.record("kind", "large", "v" * (LONGEST // 2), 60)
+        table.record("kind", "large", "v" * MAX_NOTE_LENGTH, 60)
+        table.record("kind", "large", "v" * (MAX_NOTE_LENGTH // 2), 60)
         assert table.lookup("kind", "large") is not None
     assert store.ledger.tags.lookup("tag", "x") is not None
     sizes = rows(stores.directory, "SELECT bytes FROM sizes WHERE name IN ('tokens', 'lists')")

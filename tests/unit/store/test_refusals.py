@@ -1,6 +1,6 @@
 """Refusals: what counts against the answer to an older question, and for how long."""
 
-from app.store.ledger import LIFETIME
+from app.store.ledger import REFUSAL_LIFETIME
 from tests.unit.store.parts import (
     REGISTRY,
     Stores,
@@ -17,7 +17,7 @@ def test_old_ones_do_not_accumulate(stores: Stores) -> None:
     store = stores.open()
     for number in range(30):
         revoke(store.ledger, f"caller {number}", REGISTRY, ALPINE)
-    stores.clock.time += LIFETIME
+    stores.clock.time += REFUSAL_LIFETIME
     for _ in range(4):
         revoke(store.ledger, "alice", REGISTRY, ALPINE)
     assert rows(stores.directory, "SELECT subject FROM refusals") == [("caller alice",)]

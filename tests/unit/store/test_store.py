@@ -182,7 +182,7 @@ class _Model(RuleBasedStateMachine):
     @rule(repository=REPOSITORIES, ago=AGO)
     def make_public(self, repository: str, ago: float) -> None:
         asked = self.clock.time - ago
-        written = make_public(self.store.ledger, REGISTRY, repository, asked=asked)
+        written = make_public(self.store.ledger, REGISTRY, repository, requested_at=asked)
         assert written != self.is_late(None, repository, ago)
         if written:
             self.publics[repository] = max(asked, self.publics.get(repository, asked))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cache.authz.callers import UNKNOWN_TOKEN, CallerKind, Callers
+from app.cache.authz.callers import DEFAULT_TOKEN_LIFETIME, CallerKind, Callers
 from app.registries import Account, Registry
 from tests.unit.cache.authz.test_gate import jwt
 from tests.unit.cache.world import ALICE, KEY, ROW, request
@@ -102,12 +102,12 @@ def test_another_account_is_another_caller() -> None:
     ("claims", "left"),
     [
         pytest.param({"exp": 100}, 0, id="long ago"),
-        pytest.param({}, UNKNOWN_TOKEN, id="nothing said"),
-        pytest.param({"exp": "soon"}, UNKNOWN_TOKEN, id="a word"),
-        pytest.param({"exp": True}, UNKNOWN_TOKEN, id="a truth"),
-        pytest.param({"exp": 10**400}, UNKNOWN_TOKEN, id="no number that counts"),
-        pytest.param({"exp": float("nan")}, UNKNOWN_TOKEN, id="no number"),
-        pytest.param({"exp": float("inf")}, UNKNOWN_TOKEN, id="for ever"),
+        pytest.param({}, DEFAULT_TOKEN_LIFETIME, id="nothing said"),
+        pytest.param({"exp": "soon"}, DEFAULT_TOKEN_LIFETIME, id="a word"),
+        pytest.param({"exp": True}, DEFAULT_TOKEN_LIFETIME, id="a truth"),
+        pytest.param({"exp": 10**400}, DEFAULT_TOKEN_LIFETIME, id="no number that counts"),
+        pytest.param({"exp": float("nan")}, DEFAULT_TOKEN_LIFETIME, id="no number"),
+        pytest.param({"exp": float("inf")}, DEFAULT_TOKEN_LIFETIME, id="for ever"),
     ],
 )
 def test_lifetimes(claims: dict[str, object], left: float) -> None:
@@ -129,7 +129,7 @@ def test_a_lifetime(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tokens_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as they are among those that were shown last; memory has an end."""
     parsed = list[str]()
-    monkeypatch.setattr("app.cache.authz.callers._TOKENS", 2)
+    monkeypatch.setattr("app.cache.authz.callers._MAX_TOKENS", 2)
     monkeypatch.setattr("app.cache.authz.callers.parse_lifetime", parsed.append)
     callers = Callers(ROW, KEY)
     for token in "abacab":
@@ -142,4 +142,4 @@ def test_any_authorization(text: str) -> None:
     """Whatever is sent, there is a caller, and never more than the registry is asked with."""
     caller, own = Callers(ROW, KEY).identify(request(text))
     assert (own.authorization == "") == (caller.kind is CallerKind.ANONYMOUS)
-    assert caller.lifetime in {math.inf, UNKNOWN_TOKEN}
+    assert caller.lifetime in {math.inf, DEFAULT_TOKEN_LIFETIME}

@@ -317,7 +317,7 @@ def test_a_range_far_ahead_is_passed_on(
     setting: BlobWorld, blobs: BlobCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits until a fetch has come so far; nor does a range that begins so keep all."""
-    monkeypatch.setattr("app.cache.blobs.blobs.AHEAD", 2000)
+    monkeypatch.setattr("app.cache.blobs.blobs.MAX_DISTANCE_AHEAD", 2000)
     for wanted, part in (("bytes=9000-", DATA[9000:]), ("bytes=-10", DATA[-10:])):
         reply = setting.ask(blobs, request(ALICE, Range=wanted))
         assert (reply.status, body_of(reply)) == (206, part)
