@@ -23,7 +23,7 @@ def found() -> dict[str, list[str]]:
     """Return the files that each request enters."""
     traced = subprocess.run(
         [sys.executable, "-m", "tests.trace", "--json"],
-        cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=True,
+        cwd=ROOT, env=clean_environment(PYTHONPATH=""), capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     files: dict[str, list[str]] = json.loads(traced)
     return files
