@@ -55,7 +55,7 @@ class LeaseTable(Protocol[Key_contra]):
 class SingleFlight(Generic[Key]):
     """Of concurrent callers with one key, one works, and the others wait for it.
 
-    A flight brings nothing by itself: whoever works stores the result where the others look for it.
+    A flight brings nothing by itself: the one that works stores the result where the others look.
     So it is the caller who decides how long a result counts, and for whom, and whether a failure is
     shared. A flight takes memory only while somebody works.
     With leases it spans all workers that share them. Do not use it on a real thread, whose locks

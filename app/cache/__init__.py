@@ -4,7 +4,7 @@ authz/           who may read cached content
 blobs/           blobs from the store, from a running fetch, or from the registry
 cache_status.py  `Cache-Status`, `Age` and `Warning` (RFC 9111, RFC 9211)
 confirming.py    HEADs, in the background, for the blobs that a served manifest names
-disk.py          the store on native threads, and what was found in it a moment ago
+disk.py          the store on native threads, and its recent results
 head_first.py    decides by the answer to a HEAD whether a GET has to follow
 lists.py         lists of tags and of referrers
 manifests/       manifests by tag and by digest

@@ -20,6 +20,6 @@ schema.py         the tables of the index
 secret.py         the random key that all workers share
 sqlite_ledger.py  grants, members and what is public, in the index
 sqlite_notes.py   notes, and when a registry last refused something, in the index
-storage.py        Storage: all that a cache stands on; Admin, the protocol for operators
+storage.py        Storage: the parts that a cache is built on; Admin, the protocol for operators
 store.py          the Store: one directory; opens its storage
 """

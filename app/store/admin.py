@@ -1,4 +1,4 @@
-"""What operators ask of a store in a directory, and the cleanup at each start."""
+"""The operations for operators on a store in a directory, and the cleanup at each start."""
 
 import time
 from collections.abc import Callable, Iterator

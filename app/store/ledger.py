@@ -51,7 +51,7 @@ def build_tag_subject(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What is known of content in a repository.
+    """The known properties of content in a repository.
 
     `media_type` is the type that the registry reports there, or "" if it is unknown. `is_public`
     says whether the registry has let an anonymous request read the content there.

@@ -1,4 +1,4 @@
-"""A storage in the memory of one process, for tests of what stands on one."""
+"""A storage in the memory of one process, for tests of code that uses one."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ class MemoryAdmin:
         self._ledger = ledger
 
     def statistics(self) -> Statistics:
-        """Return what is kept, and how many records there are of each kind."""
+        """Return the usage of each registry, and the number of records of each kind."""
         state = self._ledger.state
         rows = {
             "members": len(state.members),

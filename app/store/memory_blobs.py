@@ -29,7 +29,7 @@ class MemoryBlobStore:
         self.survived_errors = SurvivedErrors()
         self.evicted_count = 0
         self.entries = OrderedDict[Key, Entry]()
-        """What is kept, least recently used first; a `MemoryLedger` may share it."""
+        """The kept entries, least recently used first; a `MemoryLedger` may share it."""
         self._data: dict[Key, bytes] = {}
         self.limits = SizeLimits(max_size=max_size, min_free=0)
         self._max_size = max_size

@@ -1,6 +1,6 @@
-"""Storage: all that a cache stands on, and Admin, what operators ask of it.
+"""Storage, the parts that a cache is built on, and Admin, the protocol for operators.
 
-Whoever opens a storage chooses the implementations; all others know the protocols only.
+The code that opens a storage chooses the implementations; all other code knows only the protocols.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from app.store.ledger import Ledger, MemberContent
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What is kept: the usage of each registry, and how many records there are of each kind."""
+    """The usage of each registry, and the number of records of each kind."""
 
     registries: dict[str, RegistryUsage]
     table_rows: dict[str, int]
@@ -36,7 +36,7 @@ class VerifyResult:
 
 
 class Admin(Protocol):
-    """What operators see and do, in no client's name: no method checks who may read.
+    """The operations for operators, in no client's name: no method checks who may read.
 
     Every method except `read` may raise StoreError. Methods that remove something return how many
     entries of content they removed.
@@ -55,7 +55,7 @@ class Admin(Protocol):
         """
 
     def verify(self) -> Iterator[VerifyResult]:
-        """Read all content, and yield a result for each; remove what is wrong."""
+        """Read all content, and yield a result for each; remove wrong content."""
 
     def remove_members(self, registry: str, repository: str, digests: list[Digest]) -> int:
         """Forget that a repository holds some content; remove what no other repository holds."""
@@ -78,7 +78,7 @@ class Admin(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """All that a cache stands on; all workers that share it are given the same.
+    """The parts that a cache is built on; all workers that share them are given the same.
 
     `secret` is the key of the names of callers in the ledger. `spools` is a directory of this
     machine for blobs that are being fetched. `close` releases what this process has open.

@@ -28,7 +28,7 @@ from app.store.ledger import Confirmation, Ledger, Member
 
 @dataclass(frozen=True, slots=True)
 class _ReportedContent:
-    """What a registry has said about content: its size in bytes (None: unknown) and media type."""
+    """A description of content by a registry: its size in bytes (None: unknown) and media type."""
 
     size: int | None
     media_type: str

@@ -51,7 +51,7 @@ class AuthorizedContent(Content):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessState:
-    """What is known about content that could not be opened for a caller.
+    """The state of content that could not be opened for a caller.
 
     `has_grant`: the caller may read the repository. `is_member`: the repository holds the digest.
     `is_cached`: the bytes are cached, whoever may read them.

@@ -161,7 +161,7 @@ _RENEWAL_FRACTION: Final = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What is known of a caller, a repository and a digest, as far as it counts now.
+    """The knowledge about a caller, a repository and a digest, as far as it counts now.
 
     `seconds_left`: for how many more seconds the caller may read the repository; 0 if it may not.
     `public_age`: seconds since the last allowed anonymous request began; None if it does not count.
@@ -279,7 +279,7 @@ class RegistryGrants:
                         member=member,
                     )
                 )
-        # What this worker remembers changes only when the transaction has been committed.
+        # Change the memory of this worker only when the transaction has been committed.
         if recorded.has_grant:
             self._written_at.put(key, now)
         if recorded.has_grant or (is_allowed and not needs_grant):

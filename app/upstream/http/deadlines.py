@@ -35,7 +35,7 @@ class ClientDisconnected(ConnectionAbortedError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who waits for an upstream, and until when; handed down from a request to its socket.
+    """The client that waits for an upstream, and the deadline; handed from a request to its socket.
 
     `client` is the client that waits, or None if none does. `deadline` is in monotonic seconds.
     `has_fallback` is that of the `Request`: whether the caller can answer without the upstream.
