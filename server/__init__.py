@@ -1,8 +1,7 @@
 """Docxy's extensions of gunicorn.
 
 gunicorn loads these modules in its master, before it forks the workers and gevent patches them. So
-they import only two modules of `app`, which in turn import the standard library alone:
-`app.shared_memory` and `app.log_lines`.
+they import only `app.shared_memory` from `app`, which in turn imports the standard library alone.
 
     arbiter.py        the master: it keeps the accepted settings, and reloads without waiting
     worker.py         the worker class: it accepts, serves and ends connections

@@ -4,8 +4,8 @@ The master checks the settings before it uses them and hands the accepted ones t
 reload does not block the master, a new worker loses no signal, and the master retries a worker
 that cannot start after growing pauses instead of at once.
 
-This module is not part of `app`: gunicorn.conf.py loads it in the master, which must not import
-anything that gevent patches in the workers.
+This module is not part of `app`: gunicorn.conf.py loads it in the master, which may import
+little: see server/__init__.py.
 """
 
 import contextlib

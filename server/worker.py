@@ -1,6 +1,6 @@
 """gunicorn's gevent worker, adapted to container clients and slow connections.
 
-gunicorn imports this module in the master, which must not import anything that gevent patches.
+gunicorn imports this module in the master, which may import little: see server/__init__.py.
 """
 
 import _socket

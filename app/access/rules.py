@@ -193,7 +193,7 @@ class Decision:
 
 
 _CACHE_SIZE: Final = 4096
-"""Decisions cached; each part of a question has a maximum length, so they take at most 6 MiB."""
+"""The most cached decisions; each part of a question is bounded, so they take 6 MiB at most."""
 
 _DENIED_MESSAGE: Final = "a rule of this proxy denies it"
 _DIGEST_ONLY_MESSAGE: Final = "this proxy serves it by digest only, not by tag"
@@ -278,7 +278,7 @@ def _check_names(rule: Rule, registries: Registries) -> None:
     if not slash or "." not in prefix:  # a name without a dot may be a namespace
         return
     for row in registries.rows:
-        # In another registry it may be a namespace: a registry that copies others has such names.
+        # In another registry the prefix may be a namespace, such as in one that copies others.
         if prefix in row.names and (rule.registry is None or rule.registry in row.names):
             message = (
                 f"rule {rule.number}: repository: {prefix} is the registry; write "
@@ -288,7 +288,7 @@ def _check_names(rule: Rule, registries: Registries) -> None:
 
 
 class _CompiledRule:
-    """A rule applied to one registry, with its repository pattern completed as names are."""
+    """A rule for one registry; its repository pattern is completed as clients' names are."""
 
     def __init__(self, rule: Rule, row: Registry) -> None:
         self.rule = rule
@@ -301,7 +301,7 @@ class _CompiledRule:
             self._tag = compile_pattern(rule.tag)
 
     def matches(self, repository: RepositoryName, client: ClientIdentity, tag: Tag | None) -> bool:
-        """Return True if everything but `digests` of the rule matches this request."""
+        """Return True if all criteria of the rule except `digests` match this request."""
         return (
             _matches_pattern(self._repository, repository)
             and _matches_pattern(self._tag, tag)

@@ -1,4 +1,4 @@
-"""A caching Source: it serves what it keeps only to callers whom the registry lets read it.
+"""A caching Source: it serves what it keeps only to callers whom the registry allows to read it.
 
 authz/           who may read cached content
 blobs/           blobs from the store, from a running fetch, or from the registry

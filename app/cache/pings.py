@@ -27,7 +27,7 @@ _LASTING_STATUSES: Final = frozenset({HTTPStatus.OK, HTTPStatus.UNAUTHORIZED})
 
 @dataclass(frozen=True, slots=True)
 class PingCache:
-    """Answers `GET /v2/`; for an unreachable registry, as it would answer an anonymous client.
+    """Answers `GET /v2/`; in place of an unreachable registry, only to anonymous clients.
 
     A client without a token gets the registry's last answer. A client with an anonymous token gets
     200: some clients (udocker, regshape) ping with their token before they pull, and give up on any

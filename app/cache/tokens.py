@@ -30,7 +30,7 @@ from app.store.ledger import Note
 from app.waiting import SingleFlight
 
 _ANONYMOUS_PARAMETERS: Final = frozenset({"scope", "client_id"})
-"""Parameters of a token request that are not credentials; any other may be."""
+"""Parameters of a token request that are not credentials; any other may hold some."""
 
 _MAX_SCOPES: Final = 16
 _MAX_SCOPES_LENGTH: Final = 4 * 1024
@@ -45,10 +45,10 @@ _FAILURE_LIFETIME: Final = 120.0
 """Seconds for which a failure of the token service counts."""
 
 _PAUSE: Final = 2.0
-"""Seconds after a failure in which the token service is not asked again."""
+"""Seconds for which the token service is not asked again after a failure."""
 
 _LONG_PAUSE: Final = 10.0
-"""The same if the token service was silent, so that a client would wait again, or answered 429."""
+"""The same after a 429, or after silence, which would make the next client wait as well."""
 
 _SILENT: Final = "silent"
 """Takes the place of a status if the token service gave no answer in time."""

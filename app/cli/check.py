@@ -39,7 +39,7 @@ class _Verdict:
 def check(*, network: str | None, user: str, image: str) -> None:
     """Show whether a client may pull IMAGE, and which rule decides.
 
-    The exit status is 1 if the client may not pull it, or only from a part of the network.
+    The exit status is 1 if the client, or a part of the network, may not pull it.
     """
     (wanted,) = parse_images([image], context.get_cli_context().registries)
     if network is None:

@@ -177,7 +177,7 @@ class AccessSettings(BaseModel):
             raise ValueError(message) from error
 
     def iter_named_users(self) -> Iterator[tuple[str, str]]:
-        """Yield each user named in the configuration file, after the place that names the user.
+        """Yield a pair for each user in the configuration file: the place, and the user it names.
 
         A place is `rule 2` or `groups.team`.
         """
@@ -200,8 +200,8 @@ class CacheSettings(BaseModel):
     )
     cache_max_size: Annotated[Size, Field(gt=0)] | None = Field(
         None,
-        description="The maximum size of the cache with running downloads, like `50GB` or "
-        "`10GiB`; the least recently used content is evicted first. Unset: as much as "
+        description="The maximum size of the cache, including running downloads, like `50GB` "
+        "or `10GiB`; the least recently used content is evicted first. Unset: as much as "
         "`DOCXY_CACHE_MIN_FREE` leaves.",
     )
     cache_min_free: Size = Field(
@@ -225,8 +225,9 @@ class CacheSettings(BaseModel):
     )
     stale_ttl: Duration = Field(
         7 * 24 * 3600,
-        description="Seconds after a repository was last seen to be public in which it is served "
-        "from the cache while its registry does not answer, or answers 429 or 5xx. `0`: never.",
+        description="Seconds, since a repository was last seen to be public, for which it is "
+        "served from the cache while its registry does not answer, or answers 429 or 5xx. "
+        "`0`: never.",
     )
     accel_location: AccelLocation | None = Field(
         None,
@@ -252,7 +253,7 @@ Count = Annotated[int, Field(gt=0, le=10**12)]
 
 
 def _check_redis_url(secret: SecretStr) -> SecretStr:
-    """Return the URL if it is one of a Redis; raise ValueError without revealing its password."""
+    """Return the URL if it is that of a Redis; raise ValueError without revealing its password."""
     try:
         is_valid = _is_redis_url(urlsplit(secret.get_secret_value()))
     except ValueError:
@@ -306,8 +307,9 @@ class LimitSettings(BaseModel):
     client_connections: Count = Field(
         500,
         description="The most requests that each worker serves at once for one client "
-        "address, or one IPv6 /64 network; a download counts until its last byte. At most a "
-        "quarter of the worker's connections. Further requests get 429 with `Retry-After`. "
+        "address, or one IPv6 /64 network; a download counts until its last byte. More than "
+        "a quarter of the worker's connections is lowered to a quarter. "
+        "Further requests get 429 with `Retry-After`. "
         "Name the servers in front in `FORWARDED_ALLOW_IPS`, or all their clients count as "
         "one. This limit needs no Redis.",
     )
@@ -358,7 +360,7 @@ class LimitSettings(BaseModel):
     def check_limits(self) -> None:
         """Raise ValueError if the limits and the Redis that counts them do not fit together.
 
-        Several workers need a Redis to count limits, and a Redis without any limit is useless.
+        Several workers need a Redis to count together, and a Redis has no use without a limit.
         """
         if self.allowance.is_unlimited:
             if self.redis_url:
@@ -507,7 +509,7 @@ _DEFAULT_REGISTRY_FIELDS: Final = frozenset(
 def _parse_port(value: object) -> object:
     text = str(value).strip()
     if not _DIGITS.fullmatch(text) or int(text) > _MAX_PORT:
-        message = f"write a port number, like 8000, of at most {_MAX_PORT}"
+        message = f"write a port number of at most {_MAX_PORT}, like 8000"
         raise ValueError(message)
     return int(text)
 
@@ -633,7 +635,7 @@ class Settings(
                 )
                 raise ValueError(message)
         elif self.default:
-            message = "default: it names a registry of the table [[registries]], and there is none"
+            message = "default: it names a registry of the table [[registries]], which is missing"
             raise ValueError(message)
         elif "registries" in self.model_fields_set:
             message = "registries: it is empty; add a table [[registries]], or remove it"

@@ -1,4 +1,4 @@
-"""The types of the values of settings; the ValueError of a wrong value says how to correct it."""
+"""The types of settings; the ValueError for a wrong value says how to correct the value."""
 
 import base64
 import contextlib
@@ -29,7 +29,7 @@ _SIZE: Final = re.compile(
 _MIN_WITHOUT_UNIT: Final = 1 << 20
 """Bytes; a smaller number most likely lacks its `GB`, and would make a cache that holds nothing."""
 _MIN_LIKELY_MEGABYTES: Final = 1000
-"""A number from here on more likely means megabytes than gigabytes."""
+"""A number as large as this, or larger, more likely means megabytes than gigabytes."""
 _LOCATION_PATTERN: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 
 
@@ -56,7 +56,7 @@ class SettingFiles:
 
     @staticmethod
     def current() -> "SettingFiles":
-        """Return the files of the settings being checked; outside a check, new ones from disk."""
+        """Return the files of the current check; without one, an empty set that reads the disk."""
         return _FILES.get() or SettingFiles()
 
     def dump(self) -> bytes:

@@ -22,7 +22,7 @@ _UNAVAILABLE = 503
 
 
 def fetch_health(client: ProbeClient, names: Iterable[str]) -> dict[str, ProbeOutcome]:
-    """Return the answers of /health for these registries and the default one, which is "".
+    """Return the answers of /health by name of registry; "" stands for the default one.
 
     The requests run at the same time.
     """
@@ -45,7 +45,7 @@ def _fetch_registry_health(client: ProbeClient, name: str) -> ProbeOutcome:
 
 
 def judge_upstreams(responses: Mapping[str, ProbeOutcome]) -> Iterator[StepResult]:
-    """Yield a step for each registry that is reached or not; skip those that are not served."""
+    """Yield a step for each registry, reached or not; skip those that are not served."""
     for name, response in responses.items():
         action = f"the proxy reaches {name or 'its registry'}"
         if isinstance(response, NoResponse):

@@ -59,7 +59,7 @@ def _merge_files(merged_path: Path, paths: list[Path]) -> None:
 
 @contextlib.contextmanager
 def hold_shared_lock() -> Iterator[None]:
-    """Hold a shared lock during the `with` block, so that no process merges files or makes any."""
+    """Hold a shared lock during the `with` block, so that no process merges or creates files."""
     with _hold_lock(fcntl.LOCK_SH):
         yield
 
@@ -102,8 +102,8 @@ def build_counter_adder(counter: Counter, *labels: str, pending: list[Write] | N
     """Return a function that adds to one series of a counter.
 
     Only one such function may exist for a series, and nothing else may add to it. If `pending` is
-    given, the function appends its write to that list, once until the write has been done, instead
-    of writing at once.
+    given, the function does not write at once: it appends its write to that list, unless the write
+    is waiting there already.
     """
     child = counter.labels(*labels) if labels else counter
     return _build_adder(child._value, pending)  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Spools: growing files of blobs that are being fetched. One fetcher fills each, and many read it.
+"""Spools: growing files of blobs that are being fetched, each with one fetcher and many readers.
 
 fetches.py      the fetches of one registry: lead one, or join it and read
 files.py        the two files of a fetch, its bytes and its state, and cleaning up unfinished ones

@@ -321,6 +321,6 @@ def _make_durable(path: Path, size: int) -> None:
     with open_descriptor(path, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-            raise build_error(EINVAL, f"{path} is no file of {size} bytes")
+            raise build_error(EINVAL, f"{path} is not a file of {size} bytes")
         os.fchmod(descriptor, layout.FILE_MODE)
         os.fsync(descriptor)

@@ -57,7 +57,7 @@ class Evictor:
     def check_size(self, size: int) -> None:
         """Raise StoreError if content of `size` bytes is larger than the whole cache may be."""
         if self._limits.max_size is not None and size > self._limits.max_size:
-            raise build_error(EFBIG, f"{size} bytes are more than the cache may have")
+            raise build_error(EFBIG, f"{size} bytes are more than the cache may hold")
 
     def make_room(self, size: int) -> None:
         """Evict entries until `size` more bytes fit.

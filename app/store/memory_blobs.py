@@ -23,7 +23,7 @@ Key = tuple[str, Digest]
 
 
 class MemoryBlobStore:
-    """Content in memory, up to `max_size` bytes. Those that share this object are its workers."""
+    """Content in memory, up to `max_size` bytes. Whoever shares this object acts as a worker."""
 
     def __init__(self, max_size: int = 1 << 30) -> None:
         self.survived_errors = SurvivedErrors()
@@ -71,7 +71,7 @@ class MemoryBlobStore:
         return self.open(entry.registry, entry.digest)
 
     def has_entry(self, entry: Entry) -> bool:
-        """Return whether the content of an entry that a ledger has just named is there."""
+        """Return whether there is content for an entry that a ledger has just named."""
         return (entry.registry, entry.digest) in self.entries
 
     def adopt(self, path: Path, content: ContentInfo) -> None:
@@ -83,7 +83,7 @@ class MemoryBlobStore:
             finally:
                 path.unlink(missing_ok=True)
         if len(data) != content.size:
-            raise build_error(EINVAL, f"{path} is no file of {content.size} bytes")
+            raise build_error(EINVAL, f"{path} is not a file of {content.size} bytes")
         with self._lock:
             self._put(content, data)
 
@@ -141,7 +141,7 @@ class MemoryBlobStore:
 
     def _check_size(self, size: int) -> None:
         if size > self._max_size:
-            raise build_error(EFBIG, f"{size} bytes are more than the cache may have")
+            raise build_error(EFBIG, f"{size} bytes are more than the cache may hold")
 
     def _sum_sizes(self) -> int:
         return sum(entry.size for entry in self.entries.values())

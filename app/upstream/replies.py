@@ -181,7 +181,7 @@ def find_mismatch(request: Request, reply: Reply) -> str:
         part = parse_content_range(reply.header("content-range"), reply.length)
         # Not every client checks which part it got before joining it to the bytes it has.
         if part is None or not part.answers(requested_range):
-            return "the registry sent another part of a blob than was asked for"
+            return "the registry sent a different part of a blob from the one that was asked for"
     return ""
 
 

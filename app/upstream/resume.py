@@ -141,7 +141,7 @@ class VerifiedBody:
         for data in self._inner:
             received += len(data)
             pending_hash = _THREADS.submit(hasher.update, data)
-            # If the length is known, only the last piece waits. If not, one byte of each piece.
+            # Only the last piece waits, or one byte of each piece if the length is not known.
             if self._length is None:
                 held_back, data = data[-1:], held_back + data[:-1]  # noqa: PLW2901 - what may go out
             elif received >= self._length:
@@ -342,7 +342,7 @@ class ResumingBody:
     def _can_continue_with(self, response: requests.Response) -> bool:
         """Return whether the same place still has the same bytes.
 
-        If the ETag had changed, If-Range would have made it answer with the whole (RFC 9110,
+        If the ETag had changed, If-Range would have made it answer with the whole blob (RFC 9110,
         section 13.1.5).
         """
         if parse_unsatisfied_total(response) == self._remaining.start:
@@ -387,6 +387,6 @@ class ResumingBody:
             return self._remaining.end is not None or part.total is not None or part.end is None
         if part.start or part.end != part.total or not part.is_compatible_with(self._remaining):
             return False
-        # The rate is not known in advance. Below this one, another attempt is the better choice.
+        # The rate is not known in advance. Below `_SLOWEST_SKIP`, another attempt is better.
         seconds = self._requester.budget + self._remaining.start / _SLOWEST_SKIP
         return body.skip(self._remaining.start, Call(self._requester.client).limit_time(seconds))

@@ -69,7 +69,7 @@ _NOBODY: Final = Caller("", CallerKind.ANONYMOUS)
 
 
 class Gate:
-    """Opens cached content for callers whom the registry has recently let read the repository.
+    """Opens cached content for callers that the registry has recently allowed to read.
 
     A caller needs two things. Member: the registry has said that this repository holds this digest.
     Grant: the registry has recently let this caller read this repository. If either is missing, the
@@ -117,13 +117,13 @@ class Gate:
     def open_or_explain(
         self, caller: Caller, name: RepositoryName, digest: Digest
     ) -> AuthorizedContent | AccessState:
-        """Return what `open` does or, if that is None, what is known, in one trip to the disk."""
+        """Return what `open` returns or, in place of None, an AccessState; one trip to the disk."""
         return self._open_and_record(caller, name, digest, lambda result: result)
 
     def open_stale(self, name: RepositoryName, digest: Digest) -> AuthorizedContent | None:
         """Return public content, opened, for use while the registry cannot be asked.
 
-        Return None if the content is not cached, if no anonymous caller has ever been let read it
+        Return None if the content is not cached, if no anonymous caller was ever allowed to read it
         in this repository, or if the repository is not known to have been public recently.
         """
         return self.open_stale_and_apply(name, digest, _return_unchanged)
@@ -165,8 +165,8 @@ class Gate:
     def public_seconds_left(self, caller: Caller, name: RepositoryName) -> float:
         """Return for how many seconds shared caches may keep the answer; 0 for not at all.
 
-        It is 0 unless the caller is anonymous. An anonymous caller might be refused what one with
-        credentials is given.
+        It is 0 unless the caller is anonymous: the registry might refuse an anonymous caller what
+        it gives to one with credentials.
         """
         standing = self._disk.read(self._grants.lookup, caller, name)
         return self._grants.compute_public_left(standing) if standing.is_anonymous else 0.0
@@ -204,11 +204,10 @@ class Gate:
     ) -> bool:
         """Record that a repository sent content to a caller, and that its hash is the digest.
 
-        `response_info` is the media type, and the moment of the request by `now`. A blob has no
-        type (""):
-        anyone who could choose one for it could turn it into a manifest that the registry does not
-        know. `write_too` is called in the same transaction. Return False if the store could not
-        write it; the log says why.
+        `response_info` is the media type, and the moment of the request by `now`. A blob's type is
+        "": a caller who could choose another could turn the blob into a manifest that the registry
+        does not know. `write_too` is called in the same transaction. Return False if the store
+        could not write the record; the log says why.
         """
         return self._disk.write(
             self._recorder.record_verified, caller, name, digest, response_info, write_too
@@ -334,7 +333,7 @@ class Gate:
         digest: Digest,
         use: Callable[[AuthorizedContent], Result | None],
     ) -> Result | None:
-        """Use content that an anonymous caller was let read, whether or not it is still public.
+        """Use content that an anonymous caller was allowed to read, even if it is no longer public.
 
         A repository that was public says nothing about content added since, so the member itself
         must have been shown to an anonymous caller.

@@ -50,7 +50,7 @@ class RecentConfirmations:
         self._sizes = BoundedMap[tuple[int, float]]()
 
     def lookup_size(self, key: Key) -> int | None:
-        """Return the size in bytes that a success reported; None without one in the last 60 s."""
+        """Return the size in bytes that a success reported in the last 60 s, or None."""
         size, recorded_at = self._sizes.get(key) or (None, 0.0)
         return size if time.monotonic() - recorded_at < _CONFIRMATION_LIFETIME else None
 
@@ -69,7 +69,7 @@ class RecentConfirmations:
 def build_fetches(
     disk: DiskExecutor, spools: Path, registry: str, unread_limits: UnreadLimits
 ) -> Fetches:
-    """Return the fetches of one registry; `spools` is the directory of those of all registries."""
+    """Return the fetches of one registry; `spools` holds a directory for each registry."""
     spool_directory = spools / registry
     adopt, make_room = partial(_adopt, disk, registry), partial(_make_room, disk)
     options = FetchOptions(
@@ -272,7 +272,7 @@ class BlobCache:
     def _join_and_serve(self, blob_request: BlobRequest) -> Reply:
         """Serve a client that may share a running fetch.
 
-        The registry must have reported the same size to both; if not, pass the request on.
+        Pass the request on if the registry has reported another size to this client.
         """
         lead_or_spool = self._fetches.acquire_or_join(
             blob_request.digest, blob_request.request.client, blob_request.payer

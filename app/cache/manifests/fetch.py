@@ -172,6 +172,6 @@ def _verify(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> 
     if digest.matches(data):
         return True
     if isinstance(reference, Digest):
-        message = "the registry sent another manifest than was asked for"
+        message = "the registry sent a different manifest from the one that was asked for"
         raise UpstreamMisbehaved(message)
     return False

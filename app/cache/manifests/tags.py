@@ -49,7 +49,7 @@ class TagTarget:
     is_latest: bool
 
     def is_younger(self, seconds: float) -> bool:
-        """Return whether the registry said so less than `seconds` ago; False if age is unknown."""
+        """Return whether the registry named it less than `seconds` ago; False if `age` is None."""
         return self.age is not None and self.age < seconds
 
     def grow_older(self, seconds: float) -> Self:

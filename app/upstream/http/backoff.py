@@ -1,6 +1,6 @@
-"""Requests that are not sent, because of what an upstream has answered a moment ago.
+"""Requests that are not sent, because of what an upstream did a moment ago.
 
-A circuit breaker keeps requests from a host that does not answer, except one probe at a time. A 429
+A circuit breaker stops requests to a host that does not answer, except one probe at a time. A 429
 is repeated to the caller who received it, for some seconds and without asking the registry.
 """
 
@@ -175,7 +175,7 @@ class CircuitBreakers:
 # Recent 429s.
 
 _MAX_REPEAT_SECONDS: Final = 5.0
-"""The longest time, in seconds, that a 429 is repeated. containerd retries a 429 five times at
+"""The longest time, in seconds, for which a 429 is repeated. containerd retries a 429 five times at
 once. The windows in which pulls are counted roll on, so the next request may succeed."""
 
 _MAX_REPEAT_SECONDS_FOR_ALL: Final = 10.0

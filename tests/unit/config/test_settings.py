@@ -181,7 +181,7 @@ def test_the_default_by_another_name_of_docker_hub() -> None:
         ),
         pytest.param(
             {"default": "ghcr.io"},
-            "default: it names a registry of the table [[registries]], and there is none",
+            "default: it names a registry of the table [[registries]], which is missing",
             id="a default without a table",
         ),
         pytest.param(

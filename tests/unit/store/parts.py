@@ -178,7 +178,7 @@ def _faults_of_files(directory: Path, index: sqlite3.Connection) -> Iterator[str
         where = f"{registry}/{algorithm}/{name[:2]}/{name}"
         known.add(where)
         if not (content / where).exists() or (content / where).stat().st_size != size:
-            yield f"{where} is no file of {size} bytes"
+            yield f"{where} is not a file of {size} bytes"
     yield from (f"{where} has no entry" for where in files(directory) - known)
 
 

@@ -84,7 +84,7 @@ def test_another_size_is_refused(stores: Stores, size: int) -> None:
     store = stores.open()
     path = spool(stores.directory, DATA)
     content = ContentInfo(registry=REGISTRY, digest=digest_of(DATA), size=size, media_type="")
-    with pytest.raises(StoreError, match=f"no file of {size} bytes"):
+    with pytest.raises(StoreError, match=f"not a file of {size} bytes"):
         store.adopt(path, content)
     assert not path.exists()
     assert store.stat(REGISTRY, digest_of(DATA)) is None

@@ -58,7 +58,7 @@ def test_it_fits(wanted: str, reply: Reply) -> None:
 )
 def test_another_part(wanted: str, reply: Reply) -> None:
     """Its bytes would be joined to what the client has, where they do not belong."""
-    assert "another part" in find_mismatch(asked(wanted), reply)
+    assert "a different part" in find_mismatch(asked(wanted), reply)
     assert find_mismatch(asked(wanted, method="HEAD"), reply) == ""
 
 
