@@ -6,7 +6,6 @@ modules of `app`, which in turn import the standard library alone.
 
 import contextlib
 import fcntl
-import gc
 import logging
 import os
 import resource
@@ -185,14 +184,10 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
     os.environ[arbiter.WORKERS] = str(server.cfg.workers)
     server.generations.prepare_new_worker(worker)
     shared_memory.assign_worker_slot(worker.age)
-    # What is imported stays: looking for garbage among it takes a sixth of a worker's start.
-    gc.disable()
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
-    """Record that a worker has built the application and serves; collect garbage from now on."""
-    gc.freeze()
-    gc.enable()
+    """Record that a worker has built the application and serves."""
     shared_memory.mark_booted(worker.age)
 
 

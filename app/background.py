@@ -62,15 +62,26 @@ class BackgroundPool:
     def _start_thread(self) -> None:
         # In a context of its own: the work does not belong to the request being served.
         run = partial(Context().run, self._run)
-        threading.Thread(target=run, name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=run, name=self._name, daemon=True).start()
+        except BaseException:
+            self._count_out()
+            raise
 
     def _run(self) -> None:
         try:
             while (work := self._take_due()) is not None:
                 work()
-        except Exception:  # but not SystemExit, with which a thread ends when the process does
+        except Exception:
             self._start_thread()  # in place of this one
             raise
+        except BaseException:  # SystemExit, for example, with which a thread ends with the process
+            self._count_out()
+            raise
+
+    def _count_out(self) -> None:
+        with self._condition:
+            self._running -= 1
 
     def _take_due(self) -> Callable[[], object] | None:
         """Wait for work that is due; return None, and count the thread out, if none is left."""

@@ -152,37 +152,48 @@ class Resolver:
         deadline = None if timeout is None else time.monotonic() + timeout
         lookup = self._lookups.setdefault((host, port), _PendingLookup())
         try:
-            pending = self._begin_lookup(lookup, host, port, timeout)
-            seconds_left = None if deadline is None else max(deadline - time.monotonic(), 0)
-            addresses: Sequence[AddressInfo] = pending.result(seconds_left)
+            pending = self._begin_lookup(lookup, host, port, deadline)
+            addresses: Sequence[AddressInfo] = pending.result(_compute_seconds_left(deadline))
         except TimeoutError:
             message = f"the name {host} was not answered in time"
             raise ResolutionTimeout(message) from None
         return addresses
 
     def _begin_lookup(
-        self, lookup: _PendingLookup, host: str, port: int, timeout: float | None
+        self, lookup: _PendingLookup, host: str, port: int, deadline: float | None
     ) -> PendingResult:
         """Return the pending lookup, begun if needed; raise TimeoutError if no thread is free."""
-        if not lookup.lock.acquire(timeout=-1 if timeout is None else timeout):
+        seconds_left = _compute_seconds_left(deadline)
+        if not lookup.lock.acquire(timeout=-1 if seconds_left is None else seconds_left):
             raise TimeoutError
         with ExitStack() as stack:
             stack.callback(lookup.lock.release)
             if lookup.pending is None:
                 stack.callback(self._forget_unless_begun, lookup, host, port)
-                lookup.pending = self._threads.submit(self._look_up, host, port, patience=timeout)
+                lookup.pending = self._threads.submit(
+                    self._look_up, lookup, host, port, patience=_compute_seconds_left(deadline)
+                )
             return lookup.pending
 
     def _forget_unless_begun(self, lookup: _PendingLookup, host: str, port: int) -> None:
         if lookup.pending is None:
+            self._forget(lookup, host, port)
+
+    def _forget(self, lookup: _PendingLookup, host: str, port: int) -> None:
+        if self._lookups.get((host, port)) is lookup:
             self._lookups.pop((host, port), None)
 
-    def _look_up(self, host: str, port: int) -> Sequence[AddressInfo]:
+    def _look_up(self, lookup: _PendingLookup, host: str, port: int) -> Sequence[AddressInfo]:
         """Return the C library's answer, and forget the lookup: the result is not cached."""
         try:
             addresses: Sequence[AddressInfo] = get_unpatched("socket", "getaddrinfo")(
                 host, port, self._family, socket.SOCK_STREAM
             )
         finally:
-            self._lookups.pop((host, port), None)
+            self._forget(lookup, host, port)
         return addresses
+
+
+def _compute_seconds_left(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline, 0 if it has passed; None for none."""
+    return None if deadline is None else max(deadline - time.monotonic(), 0)

@@ -45,6 +45,17 @@ def sleep(seconds: float, client: Client | None) -> None:
     wait_for(_NEVER, seconds, client)
 
 
+class _Flight:
+    """One caller's turn with a key.
+
+    `has_led` says that it got the lease, or waited for it until its patience ended.
+    """
+
+    def __init__(self) -> None:
+        self.landed = threading.Event()
+        self.has_led = False
+
+
 class LeaseTable(Protocol[Key_contra]):
     """Leases that several workers share; `app/store/leases.py` has them."""
 
@@ -67,7 +78,7 @@ class SingleFlight(Generic[Key]):
         self._leases = leases
         self._patience = patience
         self._lock = threading.Lock()
-        self._landings: dict[Key, threading.Event] = {}
+        self._flights: dict[Key, _Flight] = {}
 
     @contextmanager
     def lead(
@@ -80,22 +91,28 @@ class SingleFlight(Generic[Key]):
         finds no result calls this again, or works without the lead.
         Raise ClientGone if `client` disconnects meanwhile.
         """
-        patience = self._patience if patience is None else patience
-        own_event = threading.Event()
-        with self._lock:
-            running_event = self._landings.setdefault(key, own_event)
-        if running_event is not own_event:
-            wait_for(running_event, patience, client)
-            yield False
-            return
+        deadline = time.monotonic() + (self._patience if patience is None else patience)
+        own = _Flight()
+        while (running := self._join(key, own)) is not own:
+            # The one who leads here may leave while it waits for another worker's lease. Then
+            # nothing has ended, and another caller waits in its place.
+            if not wait_for(running.landed, deadline - time.monotonic(), client) or running.has_led:
+                yield False
+                return
         try:
-            lease, is_leader = self._acquire_lease(key, client, patience)
+            lease, is_leader = self._acquire_lease(key, client, deadline)
+            own.has_led = True
             with lease:
                 yield is_leader
         finally:
             with self._lock:
-                del self._landings[key]
-            own_event.set()
+                del self._flights[key]
+            own.landed.set()
+
+    def _join(self, key: Key, own: _Flight) -> _Flight:
+        """Return the running flight of a key; that is the caller's own if there was none."""
+        with self._lock:
+            return self._flights.setdefault(key, own)
 
     def get(
         self,
@@ -120,7 +137,7 @@ class SingleFlight(Generic[Key]):
         return result
 
     def _acquire_lease(
-        self, key: Key, client: Client | None, patience: float
+        self, key: Key, client: Client | None, deadline: float
     ) -> tuple[AbstractContextManager[object], bool]:
         """Return the lease (an empty context for none), and whether no other worker held it.
 
@@ -128,7 +145,7 @@ class SingleFlight(Generic[Key]):
         """
         if self._leases is None:
             return nullcontext(), True
-        pause, deadline, is_leader = _POLL[0], time.monotonic() + patience, True
+        pause, is_leader = _POLL[0], True
         while (lease := self._leases.try_acquire(key)) is None:
             is_leader = False
             if time.monotonic() >= deadline:

@@ -110,7 +110,7 @@ class StorageCaller(Protocol):
 
 
 class _Limit(RateLimitItemPerSecond):
-    """A limit of `most` in `seconds`, which caches the storage key of each client."""
+    """A limit of `amount` in `seconds`, which caches the storage key of each client."""
 
     __slots__ = ("_key_for",)
 

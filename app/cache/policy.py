@@ -12,6 +12,10 @@ takes time."""
 MAX_DISTANCE_AHEAD: Final = 64 * 1024 * 1024
 """Bytes: a range that begins further ahead of a running fetch is requested from the registry."""
 
+MAX_WAITS: Final = 2
+"""Fetches of others that a request waits for; the first may have been for another key that shares
+its lock, or may have failed."""
+
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of the largest manifest that is kept (app/upstream reads no more)."""
 

@@ -13,7 +13,7 @@ from app.cache.authz import callers
 from app.cache.authz.callers import DEFAULT_TOKEN_LIFETIME, Callers, parse_lifetime
 from app.cache.authz.gate import Gate
 from app.cache.disk import DiskExecutor
-from app.cache.policy import TOKEN_EXPIRY_MARGIN
+from app.cache.policy import MAX_WAITS, TOKEN_EXPIRY_MARGIN
 from app.cache.stale import TOKENS_OUTAGE_KIND, is_outage, is_outage_status
 from app.oci import documents, headers, tokens
 from app.oci.errors import (
@@ -86,10 +86,14 @@ class TokenCache:
         key = self.callers.hash_secret(f"token for {' '.join(scopes)}")
         if reply := self._serve_shared(key):
             return reply
-        with self.single_flight.lead(f"{self.registry} {key}", request.client) as is_leader:
-            if not is_leader and (reply := self._serve_shared(key)):
+        for _ in range(MAX_WAITS):
+            with self.single_flight.lead(f"{self.registry} {key}", request.client) as is_leader:
+                if is_leader:
+                    # Another request may have ended between the lookup and the lead.
+                    return self._serve_shared(key) or self._fetch(request, key, scopes)
+            if reply := self._serve_shared(key):
                 return reply
-            return self._fetch(request, key, scopes)
+        return self._fetch(request, key, scopes)
 
     def _serve_shared(self, key: str) -> Reply | None:
         note = self.disk.read(self.disk.ledger.tokens.lookup, callers.SHARED_TOKENS_KIND, key)

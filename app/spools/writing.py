@@ -30,7 +30,7 @@ class HashingWriter:
     Handing work to a thread and back takes longer than writing a small piece. So all bytes that
     arrive during a write are written together by the next one. Large pieces are not copied: each
     is written by a call of its own, and then hashed while it is still in the processor's cache.
-    `written` is called after each write.
+    `on_written` is called after each write.
     """
 
     def __init__(self, file: SharedFile, algorithm: str, on_written: Callable[[], None]) -> None:

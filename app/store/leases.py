@@ -29,8 +29,8 @@ class Leases(Protocol):
         """Return the lease of a key as a context, which ends it; None if somebody else holds it.
 
         This never waits for the holder, and is called on the event loop. The caller enters the
-        context at once. If leases cannot be
-        kept at present, every caller gets one: work is then done twice, but it is done.
+        context at once. If leases cannot be kept at present, every caller gets one: work is then
+        done twice, but it is done.
         """
 
 

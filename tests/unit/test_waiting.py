@@ -183,6 +183,30 @@ def test_nobody_waits_in_another_worker_for_a_client_that_has_left(leases: Lease
         assert leads
 
 
+def test_who_leaves_the_queue_of_another_worker_ends_no_flight(leases: Leases) -> None:
+    """The other callers go on waiting for the one who works there."""
+    here, first, others = SingleFlight(leases), Waiter(), [Waiter() for _ in range(4)]
+    with ThreadPoolExecutor(5) as pool:
+        with SingleFlight(leases).lead("key"):
+            leaving = pool.submit(_follow, here, first)
+            assert first.waits.wait(20)
+            followers = [pool.submit(_follow, here, client) for client in others]
+            assert all(client.waits.wait(20) for client in others)
+            first.left = True
+            with pytest.raises(ClientGone):
+                leaving.result(20)
+            for client in others:
+                client.waits.clear()
+            assert all(client.waits.wait(20) for client in others)
+            assert not any(one.done() for one in followers)
+        assert not any(one.result(20) for one in followers)
+
+
+def _follow(flights: SingleFlight[str], client: Waiter) -> bool:
+    with flights.lead("key", client) as leads:
+        return leads
+
+
 def test_patience_ends_in_work() -> None:
     """Who waits no longer works without the lead."""
     flights = SingleFlight[str](patience=0.01)
@@ -277,7 +301,7 @@ class Flown:
         while self._running:
             self.land("kept at last")
         self._pool.shutdown()
-        assert self.flights._landings == {}  # noqa: SLF001 - that it does not grow
+        assert self.flights._flights == {}  # noqa: SLF001 - that it does not grow
 
 
 STEPS = {
@@ -290,9 +314,7 @@ STEPS = {
 }
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(st.just("enter"), st.sampled_from(sorted(STEPS))), max_size=16))
 def test_any_order(steps: list[str]) -> None:
     """One works at a time; a result is everybody's, an error the one's who met it."""

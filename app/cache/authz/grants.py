@@ -182,7 +182,7 @@ class Standing:
 
 
 Shown = tuple[Digest, Callable[[Standing], Member | None]]
-"""A digest, and a function that returns the member that an answer confirms; None if it is known."""
+"""A digest, and a function that returns the member to record; None if nothing about it is new."""
 
 
 class RegistryGrants:

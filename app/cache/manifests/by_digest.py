@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
 
 from app.cache import cache_status
 from app.cache.authz import evidence
@@ -11,14 +10,11 @@ from app.cache.authz.gate import Gate
 from app.cache.head_first import find_refusal
 from app.cache.manifests.copies import CachedManifest, CachedManifests
 from app.cache.manifests.fetch import ManifestFetcher, apply_conditions
+from app.cache.policy import MAX_WAITS
 from app.cache.stale import StaleIfError
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply, Request
 from app.waiting import SingleFlight
-
-_MAX_WAITS: Final = 2
-"""Fetches of others that a request waits for; the first may have been for another key that shares
-its lock, or may have failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +74,7 @@ class ManifestsByDigest:
     ) -> Reply:
         if reply := self._serve_confirmed(caller, name, digest, request):
             return reply
-        for _ in range(_MAX_WAITS):
+        for _ in range(MAX_WAITS):
             with self.single_flight.lead(
                 f"{self.registry}/{name}@{digest}", request.client
             ) as is_leader:

@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
 
 from app.cache import cache_status
 from app.cache.authz.callers import Caller
@@ -16,16 +15,12 @@ from app.cache.manifests.fetch import (
     get_accept_headers,
 )
 from app.cache.manifests.tags import TagAnswer, TagTarget, TagTargets
-from app.cache.policy import CachePolicy
+from app.cache.policy import MAX_WAITS, CachePolicy
 from app.cache.stale import StaleIfError
 from app.oci import media_types
 from app.oci.reference import RepositoryName, Tag
 from app.source import Reply, Request
 from app.waiting import SingleFlight
-
-_MAX_WAITS: Final = 2
-"""Fetches of others that a request waits for; the first may have been for another key that shares
-its lock, or may have failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +105,7 @@ class ManifestsByTag:
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, arrived_at: float
     ) -> Reply:
         key = f"{self.registry}/{name}:{tag} {media_types.fingerprint(get_accept_headers(request))}"
-        for _ in range(_MAX_WAITS):
+        for _ in range(MAX_WAITS):
             with self.single_flight.lead(key, request.client) as is_leader:
                 if is_leader:
                     # Another fetch may have ended between the lookup and the lead.

@@ -27,7 +27,7 @@ _RETRY_AFTER: Final = 30.0
 class RefreshingCache(Generic[Fact]):
     """Calls `learn` when the fact is first needed, once for all waiting callers (single-flight).
 
-    A fact is kept if `lasting` says so. When it is older than `lifetime` seconds, it is still
+    A fact is kept if `is_lasting` says so. When it is older than `lifetime` seconds, it is still
     returned at once while a thread calls `learn` again; if that yields no lasting fact, the old one
     stays. Until a lasting fact is learned, the last fact or RegistryError is repeated for some
     seconds.
