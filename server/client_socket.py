@@ -46,15 +46,20 @@ class ClientSocket(GeventSocket):
                 lambda sent: self.send(view[sent_at_once + sent :], flags), len(view) - sent_at_once
             )
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> None:
+    def send_file(
+        self, descriptor: int, offset: int, count: int, record_sent: Callable[[int], None]
+    ) -> None:
         """Send `count` bytes of a file from `offset` on, as `sendall` does but with sendfile(2).
 
-        Raise OSError (EIO) if the file is too short. If the bytes are not in memory, the kernel
-        reads them from disk, and blocks the whole worker meanwhile.
+        Call `record_sent` with the size of each part that the kernel has taken. Raise OSError (EIO)
+        if the file is too short. If the bytes are not in memory, the kernel reads them from disk,
+        and blocks the whole worker meanwhile.
         """
 
         def send(sent: int) -> int:
-            return self._send_file_part(descriptor, offset + sent, count - sent)
+            part = self._send_file_part(descriptor, offset + sent, count - sent)
+            record_sent(part)
+            return part
 
         self._send_all_with(send, count)
 

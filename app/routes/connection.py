@@ -14,6 +14,11 @@ _ESTABLISHED: Final = 1
 """The TCP state ESTABLISHED: the first byte of Linux's `struct tcp_info`."""
 
 
+FileSender = Callable[[int, int, int, Callable[[int], None]], None]
+"""Sends part of a file, given descriptor, offset and count in bytes. It calls the last argument
+with the size of each part that the kernel has taken, also if the client then leaves."""
+
+
 class ClientConnection:
     """Watches and tunes a client's socket; does nothing if the server provides none."""
 
@@ -39,11 +44,8 @@ class ClientConnection:
             self._sock.settimeout(timeout)
 
     @property
-    def send_file(self) -> Callable[[int, int, int], None] | None:
-        """A function that sends part of a file, given descriptor, offset and count in bytes.
-
-        None unless the socket is our own worker's.
-        """
+    def send_file(self) -> FileSender | None:
+        """A function that sends part of a file; None unless the socket is our own worker's."""
         return getattr(self._sock, "send_file", None)
 
     def cork(self) -> None:

@@ -16,7 +16,7 @@ from app.oci.challenge import Challenge
 from app.oci.headers import FOR_CACHES
 from app.registries import Selection
 from app.routes.addressing import build_location, build_next_link, rewrite_challenges
-from app.routes.connection import ClientConnection
+from app.routes.connection import ClientConnection, FileSender
 from app.routes.context import RequestContext, get_context
 from app.source import BodyBroken, FileBody, HandedOver, Reply, has_body
 
@@ -86,24 +86,20 @@ class RelayedBody:
         self.sent += count
         self._download.record_sent(count)
 
-    def send_file(self, file: FileBody, send: Callable[[int, int, int], None]) -> None:
-        """Send the file with `send`, and give the server only empty pieces to write.
-
-        `send` takes a descriptor, an offset and a count in bytes.
-        """
+    def send_file(self, file: FileBody, send: FileSender) -> None:
+        """Send the file with `send`, and give the server only empty pieces to write."""
 
         def send_timed(descriptor: int, offset: int, count: int) -> None:
             started_at = time.monotonic()
             try:
-                send(descriptor, offset, count)
+                send(descriptor, offset, count, self._record_sent)
             finally:
                 self._sending += time.monotonic() - started_at
 
         self._chunks = self._send_parts(file, send_timed)
 
     def _send_parts(self, file: FileBody, send: Callable[[int, int, int], None]) -> Iterator[bytes]:
-        while count := file.send_next(send):
-            self._record_sent(count)
+        while file.send_next(send):
             yield b""
         yield from file
 

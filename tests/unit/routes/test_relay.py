@@ -412,9 +412,12 @@ class SendingSocket:
         """Set it."""
         self.timeout = seconds
 
-    def send_file(self, descriptor: int, offset: int, count: int) -> None:
+    def send_file(
+        self, descriptor: int, offset: int, count: int, record_sent: Callable[[int], None]
+    ) -> None:
         """Note what would be sent."""
         self.sent.append((descriptor, offset, count))
+        record_sent(count)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -437,8 +440,9 @@ def test_a_slow_client_is_no_slow_upstream(monkeypatch: pytest.MonkeyPatch) -> N
     """The log tells how long the upstream was waited for, without the time of sending."""
     late, monotonic = [0.0], time.monotonic
 
-    def send_slowly(*_: int) -> None:
+    def send_slowly(_: int, __: int, count: int, record_sent: Callable[[int], None]) -> None:
         late[0] += 100
+        record_sent(count)
 
     monkeypatch.setattr(time, "monotonic", lambda: monotonic() + late[0])
     pages = Pages()
@@ -448,6 +452,22 @@ def test_a_slow_client_is_no_slow_upstream(monkeypatch: pytest.MonkeyPatch) -> N
     assert b"".join(body) == b""
     assert (body.sent, late[0]) == (12, 200)
     assert 0 <= body.wait_seconds < 100
+
+
+def test_a_client_that_leaves_in_a_file_has_got_what_was_sent() -> None:
+    """Half of a part counts too: a client could else take all but the end of each for nothing."""
+
+    def send_half(_: int, __: int, count: int, record_sent: Callable[[int], None]) -> None:
+        record_sent(count // 2)
+        raise ConnectionResetError
+
+    pages = Pages()
+    reply = replace(build_reply(200, [], b""), body=pages, length=12)
+    body = RelayedBody(reply, ClientConnection({}), Exchange())
+    body.send_file(pages, send_half)
+    with pytest.raises(ConnectionResetError):
+        list(body)
+    assert body.sent == 3
 
 
 def test_a_file_is_read_where_it_cannot_be_sent(client: FlaskClient, source: FakeSource) -> None:

@@ -96,7 +96,13 @@ def send_file(ours: ClientSocket, data: bytes) -> None:
     """Send data from the midst of a file."""
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(b"before" + data + b"after")
-        ours.send_file(file.fileno(), len(b"before"), len(data))
+        recorded = list[int]()
+        try:
+            ours.send_file(file.fileno(), len(b"before"), len(data), recorded.append)
+        except BaseException:
+            assert sum(recorded) < len(data), "what the kernel took, and no more"
+            raise
+        assert sum(recorded) == len(data)
 
 
 def end(theirs: gevent.socket.socket) -> str:
