@@ -91,5 +91,5 @@ class BackgroundPool:
                 if seconds_left <= 0:
                     return heapq.heappop(self._waiting).work
                 self._condition.wait(seconds_left)
-            self._running -= 1
+            self._count_out()
         return None

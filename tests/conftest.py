@@ -30,7 +30,7 @@ from tests.unit.fake_source import FakeSource
 prefer_memory()
 
 # How fast a machine is must not decide; and nothing is written beside the sources. `make soak` runs
-# the same tests with the other profile. Those with a number of their own multiply the profile's.
+# tests/unit with the other profile; a number of a test's own there multiplies the profile's.
 hypothesis.settings.register_profile("docxy", deadline=None, database=None, max_examples=60)
 hypothesis.settings.register_profile("soak", deadline=None, database=None, max_examples=400)
 hypothesis.settings.load_profile("docxy")

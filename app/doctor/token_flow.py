@@ -45,7 +45,7 @@ def judge_pulls(head: ProbeResponse) -> StepResult:
 
 
 def _parse_count(response: ProbeResponse, name: str) -> int | None:
-    """Return the count in a header like `76;w=21600`, or None if there is none."""
+    """Return the count in a header like `76;w=21600`; None if the header has no count."""
     text = response.header(name).partition(";")[0].strip()
     return int(text) if text.isascii() and text.isdigit() else None
 
