@@ -14,6 +14,7 @@ _KEPT_DOWN: Final = (
 )  # fmt: skip
 
 app = Flask(__name__, static_folder=None)
+app.extensions["docxy.fit"] = lambda _places: None  # the worker tells Docxy how many it has
 _registry: Final = os.environ["DOCXY_REGISTRY_URL"]
 _session: Final = requests.Session()
 _session.trust_env = False

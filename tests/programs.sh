@@ -31,6 +31,7 @@ podman podman
 promtool prometheus
 redis-server redis-server
 skopeo skopeo
+wrk wrk
 NotoSansCJK fonts-noto-cjk
 libatomic.so.1 libatomic1
 END
