@@ -58,8 +58,8 @@ _IPV4_BYTES: Final = 4
 _NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _LEADING_ZERO: Final = re.compile(r"(?:^|\.)0[0-9]")
 _MAX_HOST_LENGTH: Final = 1024
-"""The most characters of a host that are examined. A name has at most 253 when it is written
-without escapes (RFC 1035, section 2.3.4)."""
+"""The maximum length of a host that is examined. A name has at most 253 characters when it is
+written without escapes (RFC 1035, section 2.3.4)."""
 _NAME: Final = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 
 

@@ -41,7 +41,7 @@ class Exchange:
     attempts: int = 0
     """Requests sent to upstreams for this exchange."""
     cache_outcome: str = ""
-    """What the cache did, in one word; "" if there is no cache."""
+    """The cache's outcome, in one word; "" if there is no cache."""
     refused_by: str = ""
     """The number of the rule that refused the request, or one word for any other cause."""
     budget: Budget | None = None

@@ -58,8 +58,8 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 MAX_TOKEN_REQUEST: Final = 1024 * 1024
-"""The most bytes of a request's body. Only token requests have one; the largest carry a token of
-20 KB."""
+"""The maximum size of a request's body in bytes. Only token requests have one; the largest carry a
+token of 20 KB."""
 
 
 def create_app(settings: Settings) -> Flask:

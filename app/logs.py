@@ -12,7 +12,8 @@ from app.events import current
 from app.log_lines import FIELDS, MinimalLogRecord
 
 _PIPE_BUF: Final = 4096
-"""The most bytes that a pipe takes atomically among several writers: Linux's PIPE_BUF (pipe(7))."""
+"""The maximum number of bytes that one of several writers can write to a pipe atomically: Linux's
+PIPE_BUF (pipe(7))."""
 
 _INVALID_REQUEST: Final = "Invalid request from ip="
 """The beginning of gunicorn's log message about a malformed request, which quotes the request."""

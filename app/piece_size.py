@@ -1,4 +1,4 @@
-"""How many bytes are read at once for one reader: more if it is fast.
+"""The number of bytes to read at once for one reader: more if it is fast.
 
 A piece stays in memory until its reader has taken it. A slow reader holds one nearly all the time,
 so its size is the memory that the download costs (docs/decisions/reading-upstream/piece-size.md).
@@ -11,21 +11,21 @@ SMALLEST: Final = 64 * 1024
 """Bytes of a piece for a reader that is slow, or has not yet shown that it is fast."""
 
 FROM_CONNECTION: Final = 256 * 1024
-"""The most bytes of a piece from a registry: larger ones are no faster."""
+"""Bytes of the largest piece from a registry: larger ones are no faster."""
 
 FROM_FILE: Final = 1024 * 1024
-"""The most bytes of a piece from a file, each of which may take a trip to a thread."""
+"""Bytes of the largest piece from a file: each piece may have to be read on another thread."""
 
 BY_KERNEL: Final = 2 * 1024 * 1024
-"""Bytes of a file that the kernel sends at once, before somebody checks that the next ones are in
-memory. They are not copied into this process."""
+"""Bytes of a file that the kernel sends at once, before the next ones are checked to be in memory.
+They are not copied into this process."""
 
 _LONG: Final = 0.5
-"""Seconds that a fast reader never takes for a piece, however many other readers there are."""
+"""A fast reader takes each piece within these seconds, however many other readers there are."""
 
 _PROVEN: Final = 8 * 1024 * 1024
-"""Bytes that a reader must take without such a wait to count as fast. They exceed the kernel's
-buffers, which would otherwise make any reader look fast."""
+"""Bytes that a reader must take, each piece within `_LONG`, to count as fast. They exceed the
+kernel's buffers, which would otherwise make any reader look fast."""
 
 
 class AdaptivePieceSize:

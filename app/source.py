@@ -1,4 +1,4 @@
-"""The Source protocol with Request and Reply: everything that crosses between the rooms."""
+"""Source, Request and Reply: all that crosses between the rooms of docs/architecture.md."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,7 +39,7 @@ class Permit(Protocol):
     """Decides what a client may read from a registry that another registry redirects to."""
 
     def __call__(self, registry: str, name: RepositoryName, reference: Reference | None) -> None:
-        """Return None if the client may read it; raise the RegistryError to report if not.
+        """Return None if the client may read it; if not, raise the RegistryError to report.
 
         `registry` is the registry's name in the table. `reference` is the reference of a
         manifest, or None for everything else. Any thread may call this, even after the client has
@@ -126,12 +126,12 @@ class Request:
     `method` is GET or HEAD, unless there is a body. A HEAD stays a HEAD all the way, because
     registries bill a GET of a manifest. `query` is set only if the registry's answer depends on it:
     for tags and referrers. `payer` is charged for bytes that are fetched on its behalf but that no
-    client reads. None charges no one. `renew_authorization` takes an Authorization that the
-    registry refused while a body was being read and returns a new one. It is set if this proxy gets
-    the token itself. `permit` is None if the client may read everything. `has_fallback` returns
-    whether the caller can answer without the registry. It is called after an attempt has failed and
-    may block on the disk. If it returns True, the retries end early. None means that the caller has
-    no fallback. `deadline` is when waiting for the registry ends, in monotonic seconds.
+    client reads. If it is None, nobody is charged. `renew_authorization` takes an Authorization
+    that the registry refused while a body was being read and returns a new one. It is set if this
+    proxy gets the token itself. `permit` is None if the client may read everything. `has_fallback`
+    returns whether the caller can answer without the registry. It is called after an attempt has
+    failed and may block on the disk. If it returns True, the retries end early. None means that the
+    caller has no fallback. `deadline` is the monotonic time at which waiting for the registry ends.
     """
 
     method: str
@@ -156,8 +156,8 @@ class TokenRequest:
     """A client's request to a registry's token service.
 
     `parameters` are those of the query or the form, in order. Scopes are in the registry's own
-    naming, and bytes that are not UTF-8 are surrogates. `service` is not among them, because the
-    source adds it.
+    naming, and bytes that are not UTF-8 are kept as surrogates. `service` is not among the
+    parameters, because the source adds it.
     `has_fallback` and `deadline` are the same as in `Request`.
     """
 
@@ -195,7 +195,7 @@ class HandedOver:
 
 
 Body = bytes | FileBody | HandedOver | Iterable[bytes]
-"""What a body can be: bytes in memory, a file, a body that nginx sends, or a stream of chunks."""
+"""The kinds of body: bytes in memory, a file, a body that nginx sends, or a stream of chunks."""
 
 
 def has_body(method: str, status: int) -> bool:
@@ -218,7 +218,7 @@ class Reply:
     HEAD, it is the length of the body that a GET would get.
     `redirect_targets` lists the other repositories of the table that redirects led to, by registry
     and name. The receiver of a reply must close it, whether or not it has read the body. Reading a
-    body that is a file or a stream may raise BodyBroken, and is possible once.
+    body that is a file or a stream may raise BodyBroken, and is possible only once.
     """
 
     status: int
@@ -272,7 +272,7 @@ def build_reply(status: int, fields: Headers, body: bytes) -> Reply:
 
 
 class Source(Protocol):
-    """One registry to read from. A wrapper calls the source that it wraps `inner`.
+    """One registry to read from. In a wrapper, the wrapped source is called `inner`.
 
     Every method may raise RegistryError.
     """
@@ -290,7 +290,7 @@ class Source(Protocol):
 class Event(StrEnum):
     """An event inside a source that is worth counting.
 
-    The text below each member says what `about` and `amount` of `Observer.observe` then are.
+    The text below each member says what `about` and `amount` of `Observer.observe` mean for it.
     """
 
     REQUEST_SENT = "asked"
@@ -337,7 +337,7 @@ class Budget:
 
 
 class Observer(Protocol):
-    """Receives each event in the source of one registry once, where the event happens.
+    """Receives the events in the source of one registry, each once, where it happens.
 
     Neither method raises or blocks.
     """

@@ -1,6 +1,6 @@
 """Build the application, or check in a separate process that it can be built.
 
-The check also tries to listen at gunicorn's addresses, and reads /proc to name the program that
+The check also tries to listen on gunicorn's addresses, and reads /proc to name the program that
 uses a port.
 """
 
@@ -71,7 +71,7 @@ def build_app(files: SettingFiles, faults: Sequence[str] = ()) -> "Flask":
     if faults:
         message = "\n  ".join(["Docxy cannot start:", *faults])
         raise CannotStart(message if faults[1:] else _format_fault(faults[0]))
-    # Its imports take half of a start, which one that is refused does not need.
+    # Its imports take half of the startup time, and a start that is refused does not need them.
     from app.factory import create_app  # noqa: PLC0415
 
     install_failure_hooks()
@@ -90,7 +90,7 @@ def _format_fault(fault: str) -> str:
 def check(descriptor: int) -> None:
     """Build the application and exit; server/arbiter.py runs this in a process of its own.
 
-    The first command-line argument is JSON with the addresses to listen at. On success, write the
+    The first command-line argument is JSON with the addresses to listen on. On success, write the
     contents of the settings files to `descriptor`, for the master to keep in memory, and exit with
     status 0. On a fault, write it to standard error and exit with the status of CannotStart.
     """
@@ -108,12 +108,12 @@ def check(descriptor: int) -> None:
         sys.exit(end.status)
     with open(descriptor, "wb") as settings:
         settings.write(files.dump())
-    # Skip the interpreter's cleanup, which takes 0.15 s of 0.7.
+    # Skip the interpreter's cleanup, which takes 0.15 of the 0.7 s of a check.
     os._exit(0)
 
 
 def find_listen_faults(addresses: Sequence[Address], *, reuse_port: bool = False) -> list[str]:
-    """Return why gunicorn could not listen at `addresses`: a line for each faulty one.
+    """Return why gunicorn could not listen on `addresses`: a line for each faulty one.
 
     gunicorn would try each five times, a second apart, and exit with a traceback for some.
     """
@@ -137,7 +137,7 @@ def _check_descriptor(descriptor: int) -> str:
 
 
 class _PortProbes(contextlib.ExitStack):
-    """Listens at ports as gunicorn will: at all of them at once, since two addresses may collide.
+    """Listens on ports as gunicorn will: on all of them at once, since two addresses may collide.
 
     Leaving the context closes the sockets.
     """
@@ -148,7 +148,7 @@ class _PortProbes(contextlib.ExitStack):
         self._taken: list[tuple[IPAddress, int]] = []
 
     def try_listen(self, address: list[str | int]) -> str:
-        """Return why gunicorn cannot listen at an address, or "" and keep listening there."""
+        """Return why gunicorn cannot listen on an address, or listen there and return ""."""
         host, port = str(address[0]), int(address[1])
         address_text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if not 0 <= port <= _MAX_PORT:
@@ -232,7 +232,7 @@ def _find_owners(host: IPAddress, port: int) -> Iterator[str]:
 
 
 def _find_listening_inodes(host: IPAddress, port: int) -> Iterator[str]:
-    """Yield the inodes of the sockets that listen at a port, on this address or on all of them."""
+    """Yield the inodes of the sockets that listen on a port, at this address or at all of them."""
     for name in ("tcp", "tcp6"):
         try:
             lines = Path("/proc/net", name).read_text(encoding="utf-8").splitlines()[1:]

@@ -195,5 +195,5 @@ class Resolver:
 
 
 def _compute_seconds_left(deadline: float | None) -> float | None:
-    """Return the seconds until a deadline, 0 if it has passed; None for none."""
+    """Return the seconds until a deadline, 0 if it has passed; None if there is no deadline."""
     return None if deadline is None else max(deadline - time.monotonic(), 0)

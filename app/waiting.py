@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 def wait_for(event: threading.Event, seconds: float, client: Client | None = None) -> bool:
     """Wait at most `seconds` for an event, and return whether it is set.
 
-    Raise ClientGone within 250 ms after `client` has disconnected; None stands for no client.
+    Raise ClientGone within 250 ms after `client` has disconnected, if there is one.
     """
     if client is None:
         return event.wait(None if seconds == FOREVER else seconds)
@@ -48,7 +48,7 @@ def sleep(seconds: float, client: Client | None) -> None:
 class _Flight:
     """One caller's turn with a key.
 
-    `has_led` says that it got the lease, or waited for it until its patience ended.
+    `has_led` says that the caller got the lease, or waited for it until its patience ended.
     """
 
     def __init__(self) -> None:
@@ -57,18 +57,18 @@ class _Flight:
 
 
 class LeaseTable(Protocol[Key_contra]):
-    """Leases that several workers share; `app/store/leases.py` has them."""
+    """Leases that several workers share; `app/store/leases.py` implements them."""
 
     def try_acquire(self, key: Key_contra) -> AbstractContextManager[object] | None:
-        """Return the lease of a key as a context, which ends it; None if somebody else holds it."""
+        """Return the lease of a key as a context that ends it; None if somebody else holds it."""
 
 
 class SingleFlight(Generic[Key]):
     """Of concurrent callers with one key, one works, and the others wait for it.
 
-    A flight brings nothing by itself: the one that works stores the result where the others look.
-    So it is the caller who decides how long a result counts, and for whom, and whether a failure is
-    shared. A flight takes memory only while somebody works.
+    A flight returns no result: the caller that works stores it where the others look.
+    So the caller decides how long a result counts, and for whom, and whether a failure is shared.
+    A flight takes memory only while somebody works.
     With leases it spans all workers that share them. Do not use it on a real thread, whose locks
     are not those of the event loop.
     """
@@ -86,15 +86,15 @@ class SingleFlight(Generic[Key]):
     ) -> Iterator[bool]:
         """Yield True if the caller should work, and False if another caller's work has just ended.
 
-        The caller works inside of the context. The other one may have failed, or may still be at
-        work after `patience` seconds (by default, those of the constructor). A caller that then
+        The caller works inside the context. The other one may have failed, or may still be working
+        after `patience` seconds (by default, those of the constructor). A caller that then
         finds no result calls this again, or works without the lead.
         Raise ClientGone if `client` disconnects meanwhile.
         """
         deadline = time.monotonic() + (self._patience if patience is None else patience)
         own = _Flight()
         while (running := self._join(key, own)) is not own:
-            # The one who leads here may leave while it waits for another worker's lease. Then
+            # The caller that leads here may leave while it waits for another worker's lease. Then
             # nothing has ended, and another caller waits in its place.
             if not wait_for(running.landed, deadline - time.monotonic(), client) or running.has_led:
                 yield False
@@ -110,7 +110,7 @@ class SingleFlight(Generic[Key]):
             own.landed.set()
 
     def _join(self, key: Key, own: _Flight) -> _Flight:
-        """Return the running flight of a key; that is the caller's own if there was none."""
+        """Return the running flight of a key, or start the caller's own if no flight is running."""
         with self._lock:
             return self._flights.setdefault(key, own)
 
@@ -139,9 +139,10 @@ class SingleFlight(Generic[Key]):
     def _acquire_lease(
         self, key: Key, client: Client | None, deadline: float
     ) -> tuple[AbstractContextManager[object], bool]:
-        """Return the lease (an empty context for none), and whether no other worker held it.
+        """Return the lease, and whether no other worker held it.
 
-        It is polled for, since nothing tells when another worker ends its own.
+        Poll for it, since nothing tells when another worker ends its own. Return an empty context
+        if there are no leases, or if the deadline passes.
         """
         if self._leases is None:
             return nullcontext(), True

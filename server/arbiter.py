@@ -68,7 +68,7 @@ class CheckResult:
 def check(
     workers: int | None = None, addresses: Sequence[object] = (), *, reuse_port: bool = False
 ) -> CheckResult:
-    """Check the current settings, and that gunicorn can listen at `addresses`.
+    """Check the current settings, and that gunicorn can listen on `addresses`.
 
     Return a `CheckResult`; faults are reported in it, not raised. The check runs in a process of
     its own, because the master must not import what the application imports: gevent has yet to

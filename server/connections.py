@@ -20,7 +20,7 @@ _SHARE_DIVISOR: Final = 8
 _RESERVE_DIVISOR: Final = 20
 """A reserve of 1/20 of the places, in addition to them, is for connections without a request.
 
-It has `_MIN_RESERVE` connections at least.
+It is never smaller than `_MIN_RESERVE`.
 """
 _MIN_RESERVE: Final = 16
 
@@ -44,7 +44,7 @@ class Connection:
         self.site = site
         self.opened = time.monotonic()
         self.is_new = True
-        """Whether the connection is so young that its first request may still be on its way."""
+        """Whether the connection is so new that its first request may still be on its way."""
         self.reads_body = False
         """Whether the application is reading a request body that has not fully arrived."""
         self._connections = connections
@@ -85,7 +85,7 @@ class Connections:
         """Return a new connection, which waits; end another waiting one if there are too many.
 
         If the site has used up its share, its own oldest connection ends. Otherwise, if too many
-        wait in all, the site with the most of them loses its oldest.
+        wait in total, the site with the most of them loses its oldest.
         """
         site_waiting = self._waiting.get(site, {})
         if site != FRONT and len(site_waiting) >= self.share:

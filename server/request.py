@@ -173,7 +173,7 @@ def are_made_by_parser(cfg: Config) -> bool:
         parser.unreader.unread(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         request = next(parser)
     except (AttributeError, TypeError, ParseException, StopIteration):
-        return False  # gunicorn's parser is another one than this module was written for
+        return False  # gunicorn's parser is not the one that this module was written for
     return isinstance(request, BoundedRequest) and request.limit_request_line == _LINE_LIMIT
 
 

@@ -1,4 +1,4 @@
-"""Image metadata from manifests, cached by digest; content of one digest never changes."""
+"""Image metadata from manifests, cached by digest; the content of a digest never changes."""
 
 import threading
 from collections.abc import Callable
@@ -15,14 +15,14 @@ _CACHE_SIZE: Final = 4096
 
 _BY_BYTES_CACHE_SIZE: Final = 256
 _BY_BYTES_MAX_SIZE: Final = 16 << 10
-"""Bytes of the largest manifest kept at hand; all of them take 4 MiB at most."""
+"""Bytes of the largest manifest that is kept; all kept manifests take at most 4 MiB."""
 
 _WAIT_TIMEOUT: Final = 30.0
-"""Seconds that a request waits for another one reading the same manifest before it reads itself."""
+"""Seconds that a request waits while another reads the same manifest, before it reads it too."""
 
 
 class ImageFactsCache:
-    """A cache of the metadata of the images used last.
+    """A cache of the metadata of the most recently used images.
 
     Callers ask only for images whose manifest the registry has given to the client.
     """
@@ -39,7 +39,7 @@ class ImageFactsCache:
             return self._facts.get(digest)
 
     def lookup_by_bytes(self, document: bytes) -> ImageMetadata | None:
-        """Return the metadata of a manifest with exactly these bytes, or None if not at hand.
+        """Return the metadata of a manifest with exactly these bytes, or None if it is not kept.
 
         The lookup costs less than computing the digest.
         """
@@ -47,7 +47,7 @@ class ImageFactsCache:
             return self._by_bytes.get(document)
 
     def store_by_bytes(self, document: bytes, facts: ImageMetadata) -> None:
-        """Keep a manifest and its metadata at hand, unless it is larger than 16 KiB."""
+        """Keep a manifest with its metadata, unless the manifest is larger than 16 KiB."""
         if len(document) > _BY_BYTES_MAX_SIZE:
             return
         with self._lock:
@@ -61,10 +61,10 @@ class ImageFactsCache:
     ) -> ImageMetadata | None:
         """Return the cached metadata of a manifest, or else the result of `read`.
 
-        One caller reads for all that ask at the same time (single-flight). If `read` returns None
-        or raises, only that caller is affected, since its credentials may be at fault: each of the
-        others then calls its own `read`. Raise ClientGone if `client` disconnects while another
-        caller reads.
+        One caller reads on behalf of all that ask at the same time (single-flight). If its `read`
+        returns None or raises, only that caller is affected, since its credentials may be at fault:
+        each of the others then calls its own `read`. Raise ClientGone if `client` disconnects while
+        another caller reads.
         """
         if (facts := self.lookup(digest)) is not None:
             return facts

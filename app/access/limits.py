@@ -242,7 +242,7 @@ class _TransferFetch:
         self._lock = threading.Lock()
 
     def charge(self, count: int) -> None:
-        """Charge `count` bytes that the fetch received while nobody else read along."""
+        """Charge `count` bytes that the fetch received while nobody else was reading it."""
         self._transfer.record_fetched(count)
 
     def try_acquire(self) -> bool:

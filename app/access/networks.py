@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 
 class ClientIdentity(NamedTuple):
-    """The address of a client, and the user who has logged in at this proxy, or "" for none.
+    """The address of a client, and the user who has logged in to this proxy, or "" if nobody has.
 
     If `is_known` is False, the real client could be at any address, so `address` must not count in
     its favour. A tuple, since every request creates some and uses them as cache keys.
@@ -20,7 +20,7 @@ class ClientIdentity(NamedTuple):
 
 
 _MAX_ADDRESS_LENGTH: Final = 64
-"""Characters of an address; clients can fill a header, and parsed addresses are cached."""
+"""Longer texts are not parsed: clients choose what a header says, and the results are cached."""
 
 _MAPPED_PREFIX_LENGTH: Final = 96
 """Bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)."""
@@ -38,9 +38,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Networks:
-    """A comma-separated list of addresses and networks; `*` stands for all of them.
+    """A comma-separated list of addresses and networks; `*` stands for all addresses.
 
-    Raise ValueError if an entry is neither.
+    Raise ValueError if an entry is none of these.
     """
 
     def __init__(self, text: str) -> None:
@@ -100,8 +100,8 @@ class Prefix(NamedTuple):
 def derive_prefixes(text: str) -> tuple[Prefix, ...]:
     """Return the networks that a client at an address may own, the narrowest first.
 
-    The first is the site: an IPv4 address, or an IPv6 network of 64 bits. Every text that is not
-    an address has the same single prefix.
+    The first is the site: an IPv4 address, or an IPv6 network of 64 bits. All texts that are
+    not addresses share a single prefix.
     """
     return _derive_prefixes(text) if len(text) <= _MAX_ADDRESS_LENGTH else _NO_PREFIXES
 
@@ -147,7 +147,7 @@ _CACHE_SIZE: Final = 1024
 
 
 class NetworkPolicy:
-    """An allow list and a deny list, as settings write them; None means that a list is unset.
+    """An allow list and a deny list, in the form of the settings; None means that a list is unset.
 
     The deny list wins. If there is an allow list, only addresses in it are admitted. Raise
     ValueError if an entry is neither an address nor a network.

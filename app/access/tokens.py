@@ -128,7 +128,7 @@ class TokenIssuer:
         return jwt.encode(claims, key, algorithm=_ALGORITHM)
 
     def _decode_claims(self, key: bytes, token: str) -> tuple[dict[str, Any], str]:
-        """Return the claims of a token and the secret of its user; raise TokenInvalid."""
+        """Return the claims of a token and the secret of its user; may raise TokenInvalid."""
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,

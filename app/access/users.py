@@ -1,4 +1,4 @@
-"""The users who may log in at this proxy, wherever they are stored."""
+"""The users who may log in to this proxy, wherever they are stored."""
 
 import hashlib
 import hmac

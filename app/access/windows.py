@@ -16,7 +16,7 @@ from limits.strategies import FixedWindowRateLimiter
 _SWEEP_INTERVAL: Final = 60.0
 """Seconds between two sweeps of expired windows."""
 _MAX_WINDOWS: Final = 100_000
-"""The most windows that are kept, in some 30 MB; the newest ones stay.
+"""The maximum number of windows that are kept, in some 30 MB; the newest ones stay.
 
 A client with more addresses than that evades the limits anyway, and must not exhaust the memory.
 """

@@ -26,11 +26,11 @@ _OUTCOMES: Final = (
     ("collapsed", "collapsed"),
     ("fwd=stale", REVALIDATED),
 )
-"""Parts of our `Cache-Status` and the outcomes they mean; the first match counts. Without a match
+"""Parts of our `Cache-Status` and the outcomes they mean; the first match counts. Without a match,
 the answer came from the registry."""
 
 PRIVATE: Final = ("Cache-Control", "private, no-store")
-"""No cache on the way may keep the answer: Docxy decides for each request who may read it."""
+"""No cache along the way may keep the answer: Docxy decides for each request who may read it."""
 
 _REPLACED_HEADERS: Final = ("age", "cache-control", "expires", "pragma", "warning", "vary", "etag")
 """The upstream's headers about how long its answer is valid, and for whom; ours replace them."""
@@ -67,7 +67,7 @@ def build_joined() -> Headers:
 def build_stale(status: int | None, age: float) -> Headers:
     """Return the headers of a stale answer, served because the registry failed.
 
-    `status` is that of the registry's answer, or None without one; `age` is in seconds.
+    `status` is that of the registry's answer, or None if it did not answer; `age` is in seconds.
     """
     failure = "does not answer" if status is None else f"answered {int(status)}"
     status_parameter = "" if status is None else f"; fwd-status={int(status)}"
@@ -97,7 +97,7 @@ def mark_reply(reply: Reply, fields: Headers) -> Reply:
     """Return an answer with Docxy's caching headers in place of the upstream's.
 
     Without a Cache-Control in `fields`, the answer is private. The upstream's Cache-Status stays,
-    since each cache on the way adds its own (RFC 9211).
+    since each cache along the way adds its own (RFC 9211).
     """
     upstream_fields = headers.without(reply.headers, *_REPLACED_HEADERS)
     names = {name.lower() for name, _ in fields}
@@ -119,7 +119,7 @@ def parse_outcome(reply: Reply) -> str:
 
 
 def mark_error(error: RegistryError) -> RegistryError:
-    """Return the error, with headers that say that it was a miss and no answer came."""
+    """Return the error, with headers that say that it was a miss and that no answer came."""
     fields = [*build_forwarded(None, why="miss"), PRIVATE]
     error.extra_headers = {**error.extra_headers, **dict(fields)}
     return error

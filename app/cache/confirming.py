@@ -34,11 +34,11 @@ _MAX_WAITING: Final = 256
 """Manifests of a process that may wait for their blobs to be confirmed; any more are dropped."""
 
 _MAX_BLOBS: Final = 128
-"""The most blobs of one manifest: Docker images have at most 127 layers, and a config."""
+"""The maximum number of blobs in one manifest: Docker images have up to 127 layers and a config."""
 
 _MAX_MANIFEST_SIZE: Final = 256 * 1024
-"""The most bytes of a manifest that is read for this; one with 128 blobs has some 30 KB. Up to
-`_MAX_WAITING` such manifests wait in memory."""
+"""The maximum size, in bytes, of a manifest that is read for this; one with 128 blobs has some
+30 KB. Up to `_MAX_WAITING` such manifests wait in memory."""
 
 _RETRY_DELAYS: Final = (15.0, 120.0)
 """Seconds until blobs that are not cached yet are looked for again, since another image's pull may

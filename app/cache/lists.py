@@ -147,7 +147,7 @@ class ListCache:
         return cache_status.mark_reply(reply, cache_status.build_stale(status, note.age))
 
     def _lookup(self, name: RepositoryName, subject: str, query: str) -> Note | None:
-        """Return the younger of two notes, of the list or its absence; None without either."""
+        """Return the younger of two notes, of the list or its absence; None if neither exists."""
         keys = (self._build_key(name, subject, query), self._build_key(name, subject))
         notes = self.disk.read(self.disk.ledger.lists.lookup_all, _KIND, keys)
         valid_notes = [
@@ -160,7 +160,7 @@ class ListCache:
 
 
 def forget_lists(ledger: Ledger, registry: str, repository: str) -> None:
-    """Forget all kept lists of a repository; raise StoreError."""
+    """Forget all kept lists of a repository; may raise StoreError."""
     ledger.lists.keep_latest(_KIND, f"{registry}/{repository} ", 0)
 
 
@@ -189,7 +189,7 @@ def _buffer(reply: Reply) -> tuple[Reply, bytes | None]:
                 return replace(reply, body=_chain(pieces, rest)), None
     except BodyBroken as error:
         reply.close()
-        message = "the registry broke off in a list"
+        message = "the registry broke off in the middle of a list"
         raise UpstreamUnavailable(message) from error
     reply.close()
     content = b"".join(pieces)

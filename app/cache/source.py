@@ -41,7 +41,7 @@ _PATIENCE: Final = 30.0
 """Seconds to wait for another request's fetch before fetching as well."""
 
 _REGISTRY_OUTCOMES: Final = frozenset({"miss"})
-"""Outcomes whose bytes came from the registry, so the access rules were applied on the way.
+"""Outcomes whose bytes came from the registry, so the access rules were applied along the way.
 
 "revalidated" is not one of them: a registry may answer HEADs itself, and redirect only GETs.
 """

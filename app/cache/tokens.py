@@ -35,14 +35,15 @@ _ANONYMOUS_PARAMETERS: Final = frozenset({"scope", "client_id"})
 _MAX_SCOPES: Final = 16
 _MAX_SCOPES_LENGTH: Final = 4 * 1024
 _MAX_TOKEN_LENGTH: Final = 16 * 1024
-"""Limits for a token that is shared: number of scopes, characters of all scopes and of the token.
+"""Limits for a token that is shared: the number of its scopes, and the length of all scopes and of
+the token.
 
 A client asks for two or three scopes; anonymous tokens have some 2,500 characters. A token beyond
 these limits is requested each time.
 """
 
 _FAILURE_LIFETIME: Final = 120.0
-"""Seconds for which a failure of the token service counts."""
+"""Seconds for which a failure of the token service is remembered."""
 
 _PAUSE: Final = 2.0
 """Seconds for which the token service is not asked again after a failure."""
@@ -65,7 +66,7 @@ class TokenCache:
     """Requests tokens, and shares anonymous ones until shortly before they expire.
 
     If the token service fails, anonymous clients get a placeholder token. It never goes to the
-    registry, and opens cached public content.
+    registry, and gives access to cached public content.
     """
 
     registry: str
@@ -173,7 +174,7 @@ class TokenCache:
         return reply
 
     def _lookup_recent_failure(self) -> str | None:
-        """Return what the token service has just answered in place of a token.
+        """Return how the token service has just failed: a status, `_SILENT` or "".
 
         None means that it may be asked again.
         """

@@ -33,7 +33,7 @@ class _Verdict:
     metavar="NETWORK",
     help="The client's address, or a whole network. Default: an unknown address.",
 )
-@click.option("--user", default="", metavar="NAME", help="The user who is logged in at this proxy.")
+@click.option("--user", default="", metavar="NAME", help="The user who is logged in to this proxy.")
 @click.argument("image")
 @with_appcontext
 def check(*, network: str | None, user: str, image: str) -> None:
@@ -58,7 +58,7 @@ def check(*, network: str | None, user: str, image: str) -> None:
 
 
 def _merge_ranges(image: Image, network: str, user: str) -> Iterator[tuple[str, _Verdict]]:
-    """Yield the address ranges of a network with their verdicts; neighbouring ranges differ."""
+    """Yield the address ranges of a network with verdicts; adjacent ranges have different ones."""
     for verdict, group in groupby(_decide_ranges(image, network, user), key=itemgetter(0)):
         ranges = list(group)
         first, last = ranges[0][1], ranges[-1][2]

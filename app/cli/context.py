@@ -23,9 +23,10 @@ _EXTENSION_KEY: Final = "docxy.cli"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CliContext:
-    """The registries, the source of each by its name, the cache (None without one), and the rules.
+    """The objects of the application that the commands need.
 
-    `users` is None if this proxy has no users of its own.
+    `sources` has the source of each registry by its name. `cache` is None if there is no cache, and
+    `users` if this proxy has no users of its own.
     """
 
     registries: Registries
@@ -50,7 +51,7 @@ def open_cache() -> Iterator[Cache]:
     """Provide the cache to a command, and close its storage afterwards.
 
     Raise ClickException if there is no cache or its store fails, so that the operator sees one
-    line on standard error. Print the store's other troubles there as warnings.
+    line on standard error. Print the store's other errors there as warnings.
     """
     cache = get_cli_context().cache
     if cache is None:
@@ -69,14 +70,16 @@ def open_cache() -> Iterator[Cache]:
 def check_owner(directory: Path, owner: int | None) -> None:
     """Raise ClickException unless the current user owns the cache in `directory`.
 
-    `owner` is the UID of the owner of its content; None if it has none. Above all this refuses
-    root: the workers could neither read nor delete the files it creates.
+    `owner` is the UID of the owner of its content, or None if the cache has no content yet. Above
+    all, this refuses root: the workers could neither read nor delete the files that it creates.
     """
     current_user = os.geteuid()
     if owner is None and current_user == 0:
         owner = _get_owner(directory)
         if owner is None:
-            message = f"{directory} does not exist yet: start Docxy, or run this as its user"
+            message = (
+                f"{directory} does not exist yet: start Docxy, or run this command as its user"
+            )
             raise click.ClickException(message)
     if owner not in {None, current_user}:
         message = (

@@ -12,7 +12,7 @@ from app.registries import Registries, RepositoryAddress
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A repository of a registry and a reference in it; None stands for the whole repository.
+    """A repository of a registry and a reference in it, or None for the whole repository.
 
     `text` is what the operator wrote.
     """

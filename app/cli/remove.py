@@ -26,7 +26,7 @@ ManifestReferences = Mapping[Digest, frozenset[Digest]]
 
 
 def remove_image(storage: Storage, image: Image) -> int:
-    """Remove an image and return the number of entries removed; raise StoreError.
+    """Remove an image and return the number of entries removed; may raise StoreError.
 
     Content that other images of the repository need stays. An image without a reference stands
     for its whole repository, including the stored tags and lists.

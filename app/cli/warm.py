@@ -81,7 +81,7 @@ def _read_lists(lists: Iterable[TextIO]) -> list[str]:
 
 
 def _parse_platforms(texts: Iterable[str]) -> list[Platform]:
-    """Return the platforms, or an empty list for all of them; raise BadParameter."""
+    """Return the platforms, or an empty list for all of them; may raise BadParameter."""
     if _ALL_PLATFORMS in texts:
         return []
     try:

@@ -138,7 +138,7 @@ class AccessSettings(BaseModel):
         name = "DOCXY_HTPASSWD_FILE" if self.htpasswd_file else "DOCXY_SHARED_SECRET"
         if passthrough := [row.name for row in rows if not row.managed]:
             message = (
-                f"{name}: clients log in at this proxy, so they cannot log in at a registry; set "
+                f"{name}: clients log in to this proxy, so they cannot log in to a registry; set "
                 f"DOCXY_CREDENTIALS=managed for the default registry, and credentials = "
                 f'"managed" in each table [[registries]]. These are passthrough: '
                 f"{', '.join(passthrough)}"
@@ -306,7 +306,7 @@ class LimitSettings(BaseModel):
 
     client_connections: Count = Field(
         500,
-        description="The most requests that each worker serves at once for one client "
+        description="The maximum number of requests that each worker serves at once for one client "
         "address, or one IPv6 /64 network; a download counts until its last byte. More than "
         "a quarter of the worker's connections is lowered to a quarter. "
         "Further requests get 429 with `Retry-After`. "
@@ -315,24 +315,25 @@ class LimitSettings(BaseModel):
     )
     limit_requests: Count | None = Field(
         None,
-        description="The most requests a minute of each user, or of each address; an IPv6 "
-        "/64 network counts as one address. Further requests get 429 with `Retry-After`. "
+        description="The maximum number of requests per minute from each user, or from each "
+        "address; an IPv6 /64 network counts as one address. Further requests get 429 with "
+        "`Retry-After`. "
         "Unset: no limit.",
     )
     limit_downloads: Count | None = Field(
         None,
-        description="The most layers that each user or address may download at once. "
+        description="The maximum number of layers that each user or address may download at once. "
         "Unset: no limit.",
     )
     limit_bytes: Annotated[Size, Field(gt=0)] | None = Field(
         None,
-        description="The most bytes that each user or address may download in a day, like "
-        "`50GB`. A download that has begun is not cut. Unset: no limit.",
+        description="The maximum number of bytes that each user or address may download in a day, "
+        "like `50GB`. A download that has begun is not cut. Unset: no limit.",
     )
     limit_pulls: Count | None = Field(
         None,
-        description="The most pulls that each user or address may make in a day. As at "
-        "Docker Hub, a pull is a GET of a manifest that succeeds. Unset: no limit.",
+        description="The maximum number of pulls that each user or address may make in a day. As "
+        "at Docker Hub, a pull is a GET of a manifest that succeeds. Unset: no limit.",
     )
     redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] | None = Field(
         None,

@@ -56,7 +56,7 @@ class SettingFiles:
 
     @staticmethod
     def current() -> "SettingFiles":
-        """Return the files of the current check; without one, an empty set that reads the disk."""
+        """Return the files of the current check, or else a new set that reads the disk."""
         return _FILES.get() or SettingFiles()
 
     def dump(self) -> bytes:
@@ -71,7 +71,7 @@ class SettingFiles:
 
         Raise what `reader` raises, which is OSError by default.
         """
-        # Inherited contents may lack a file: a newer release can name one that the older did not.
+        # Inherited contents may lack a file: a newer release can name more files.
         if str(path) not in self._contents:
             self._contents[str(path)] = reader(path)
         return self._contents[str(path)]
@@ -199,7 +199,7 @@ def _read_password(path: object) -> SecretStr:
 def _parse_well_known(value: object) -> object:
     """Return the names of well-known registries in `all`, `none`, or comma-separated names.
 
-    The file may also have a list of names.
+    In the file of DOCXY_CONFIG, the value may also be a list of names.
     """
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -287,9 +287,9 @@ def _parse_size(value: object) -> object:
 
 
 def _check_cache_directory(path: Path) -> Path:
-    """Return the absolute path of a directory; raise MachineFault if it cannot be written or made.
+    """Return the absolute path of a directory; raise MachineFault if it is not writable.
 
-    The directory is not made here: the process that uses it makes it.
+    A directory that does not exist is not created here: the process that uses it creates it.
     """
     path = path.absolute()
     if (

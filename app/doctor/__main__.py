@@ -85,7 +85,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--user",
         type=_wrap_parser(target.parse_username),
         metavar="NAME",
-        help="log in at the proxy as this user; the password is read from the variable "
+        help="log in to the proxy as this user; the password is read from the variable "
         f"{target.VARIABLE}, or from the standard input",
     )
     add_argument(
@@ -94,7 +94,7 @@ def _build_parser() -> argparse.ArgumentParser:
         default=[],
         type=_wrap_parser(_parse_ca_file),
         metavar="FILE",
-        help="a PEM file with an authority to trust, besides the system's; may be repeated",
+        help="a PEM file with an authority to trust, in addition to the system's; may be repeated",
     )
     add_argument(
         "--http",

@@ -297,7 +297,7 @@ WAY_ERRORS: Final = {
     ),
     "front-login": (
         "The front requires a login",
-        "nginx: no auth_basic; clients log in at their registry, through Docxy.",
+        "nginx: no auth_basic; clients log in to their registry, through Docxy.",
         "To keep others out, use allow and deny, or a firewall.",
     ),
     "away": (

@@ -92,7 +92,7 @@ class ProbeClient:
         self._context = context if endpoint.is_tls else None
 
     def get(self, target: str, headers: Iterable[tuple[str, str]] = ()) -> ProbeResponse:
-        """Send a GET and return the answer; raise NoResponse."""
+        """Send a GET and return the answer; may raise NoResponse."""
         return self.request("GET", target, headers)
 
     def request(
@@ -103,7 +103,7 @@ class ProbeClient:
         *,
         patience: float = PATIENCE,
     ) -> ProbeResponse:
-        """Send a request without a body and return the answer; raise NoResponse.
+        """Send a request without a body and return the answer; may raise NoResponse.
 
         `patience` is the time-out in seconds for connecting and for each read.
         """
@@ -132,7 +132,7 @@ class ProbeClient:
             raise NoResponse(message) from error
 
     def connect(self, patience: float) -> socket.socket:
-        """Return a new connection, with TLS if the endpoint has it; raise OSError.
+        """Return a new connection, with TLS if the endpoint has it; may raise OSError.
 
         `patience` is the socket's time-out in seconds.
         """

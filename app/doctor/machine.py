@@ -20,7 +20,7 @@ _FRONT_TIMEOUT: Final = 1800
 class CacheDisk:
     """The cache's directory, with its disk's size and free space in bytes and its owner's UID.
 
-    If the directory does not exist yet, disk and owner are those of its nearest parent.
+    If the directory does not exist yet, disk and owner are those of its nearest existing parent.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class CacheDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """The settings and the cache's disk, or the faults of the settings."""
+    """The settings and the cache's disk, or the faults found in the settings."""
 
     settings: Settings | None = None
     faults: tuple[str, ...] = ()
@@ -145,7 +145,7 @@ def _judge_disk(disk: CacheDisk, settings: Settings) -> StepResult:
         # For example because a command ran as root.
         outcome = f"it belongs to user {disk.owner}, and its content to user {disk.content_owner}"
         return StepResult(action, outcome, "cache-directory")
-    outcome = f"{_format_gib(disk.free)} of {_format_gib(disk.total)} are free"
+    outcome = f"{_format_gib(disk.free)} of {_format_gib(disk.total)} is free"
     if disk.free < settings.cache_min_free:
         min_free = _format_gib(settings.cache_min_free)
         return StepResult(

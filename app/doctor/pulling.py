@@ -52,7 +52,7 @@ class PullResponses:
 def pull(
     client: ProbeClient, image: ImageReference, flow: TokenFlow, head: ProbeResponse
 ) -> PullResponses:
-    """Pull an image as Docker and containerd do, and return the answers; raise NoResponse."""
+    """Pull an image as Docker and containerd do, and return the answers; may raise NoResponse."""
     responses = PullResponses(head)
     authorization = flow.authorization
     headers = [*ACCEPT, *_GO_HEADERS, *authorization]

@@ -30,7 +30,7 @@ class ImageReference:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the image that a text names, by default its tag `latest`; raise ValueError.
+        """Return the image that a text names, by default its tag `latest`; may raise ValueError.
 
         A digest takes precedence over a tag.
         """
@@ -84,7 +84,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the endpoint that a URL names, by default with https; raise ValueError."""
+        """Return the endpoint that a URL names, by default with https; may raise ValueError."""
         parts = urlsplit(text if "://" in text else f"https://{text}")
         if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
             message = f"{text} is not an address like https://proxy.example.com"

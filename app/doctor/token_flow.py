@@ -126,7 +126,7 @@ class TokenFlow:
 def run_token_flow(
     client: ProbeClient, name: str, target: str, login: UserCredentials | None = None
 ) -> TokenFlow:
-    """Send a HEAD for a manifest, with a token if one is needed; raise NoResponse.
+    """Send a HEAD for a manifest, with a token if one is needed; may raise NoResponse.
 
     The login is sent only to a proxy that has its own users.
     """

@@ -26,7 +26,8 @@ REMAINING, LIMIT, TOLD = range(3)
 seconds, at which the registry reported them."""
 
 _MAX_IDENTITIES: Final = 16
-"""The most identities of a registry that one worker shows; a further one replaces the oldest."""
+"""The maximum number of a registry's identities that a worker shows. Another one replaces the
+oldest."""
 
 _RECEIVED_SERIES: Final = SERIES.index("bytes_received")
 _HITS_SERIES: Final = SERIES.index("hits")

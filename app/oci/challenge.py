@@ -17,7 +17,7 @@ _ESCAPED: Final = re.compile(r"\\(.)")
 _SEPARATOR: Final = re.compile(r"[ \t,]*")
 
 _MAX_CHALLENGES: Final = 16
-"""The most challenges of one answer; registries send one or two."""
+"""The maximum number of challenges in one answer; registries send one or two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def parse_content_range(value: str, length: int | None = None) -> ContentRange |
 def parse_unsatisfied_size(value: str) -> int | None:
     """Return the size in bytes that the Content-Range of a 416 states (section 15.5.17).
 
-    Return None if it states none.
+    Return None if it does not state a size.
     """
     match = _UNSATISFIED.fullmatch(value.strip())
     return int(match[1]) if match else None
@@ -167,7 +167,7 @@ def is_not_modified(fields: Headers, digest: Digest) -> bool:
 
 
 def get_range_header(fields: Headers, digest: Digest) -> str:
-    """Return the Range header, or "" without one or if If-Range does not name the content.
+    """Return the Range header, or "" if it is missing or If-Range does not name the content.
 
     A weak ETag does not name it (section 13.1.5).
     """

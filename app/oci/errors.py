@@ -1,4 +1,4 @@
-"""The specification's error codes, and every error of Docxy as a declaration.
+"""The specification's error codes, and a class for each of Docxy's errors.
 
 RegistryError
 +-- NameInvalid                     400  a repository name or tag outside the grammar
@@ -69,10 +69,10 @@ def error_document(code: ErrorCode, message: str, detail: object = None) -> dict
 
 
 class RegistryError(Exception):
-    """An error that is answered to the client as OCI JSON.
+    """An error that the client receives as OCI JSON.
 
-    `detail` becomes the `detail` of that JSON. `extra_headers` go out besides the `headers` of the
-    class.
+    `detail` becomes the `detail` of that JSON. `extra_headers` are sent in addition to the
+    `headers` of the class.
     """
 
     code: ClassVar[ErrorCode] = ErrorCode.UNKNOWN
@@ -121,7 +121,7 @@ class HostInvalid(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    """The token was issued for another registry than the one it was sent to."""
+    """The token was issued for a registry other than the one it was sent to."""
 
     code = ErrorCode.UNAUTHORIZED
     status = HTTPStatus.UNAUTHORIZED
@@ -298,15 +298,15 @@ class FiguresRefused(Denied):
     refused_by = "figures"
 
 
-# Logins at this proxy itself
+# Logins to this proxy itself
 
 
 class LoginRequired(RegistryError):
-    """The request has neither a token nor a password, as the first request of every client."""
+    """The request has neither a token nor a password, like the first request of every client."""
 
     code = ErrorCode.UNAUTHORIZED
     status = HTTPStatus.UNAUTHORIZED
-    message = "log in at this proxy first"
+    message = "log in to this proxy first"
 
 
 class LoginMissing(LoginRequired):
@@ -323,7 +323,7 @@ class LoginInvalid(LoginRequired):
 
 
 class TokenInvalid(LoginRequired):
-    """The token is not one of this proxy, has expired, or its user has changed."""
+    """The token is not from this proxy or has expired, or its user has changed."""
 
     message = "this token is invalid or has expired"
     refused_by = "token"
@@ -353,7 +353,7 @@ class LoginsBusy(RegistryError):
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
 
 
-# Limits: each of these errors goes out with `Retry-After`
+# Limits: each of these errors is sent with `Retry-After`
 
 
 class LimitReached(TooManyRequests):
@@ -392,7 +392,7 @@ class PullLimitReached(LimitReached):
 
 
 class ConnectionLimitReached(LimitReached):
-    """One address has requests on as many connections as it may."""
+    """One address has requests on as many connections as it is allowed."""
 
     refused_by = "limit-connections"
     message = "your address has reached the limit of concurrent requests of this proxy"

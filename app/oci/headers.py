@@ -55,7 +55,7 @@ WWW-Authenticate and OCI-Namespace.
 """
 
 FOR_CACHES: Final = ("cache-control", "expires", "pragma")
-"""Headers that say which caches on the way may keep an answer, and for how long."""
+"""Headers that say which caches along the way may keep an answer, and for how long."""
 
 # A valid field value: visible ASCII, obs-text, space and tab (RFC 9110, section 5.5).
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -119,7 +119,7 @@ def parse_next_link(links: Iterable[str]) -> str:
 
 
 def parse_next_query(links: Iterable[str]) -> str | None:
-    """Return the query of the Link with rel="next", or None without one that can be parsed."""
+    """Return the query of the Link with rel="next", or None if it is missing or malformed."""
     link = parse_next_link(links)
     try:
         return urlsplit(link).query if link else None
@@ -158,7 +158,8 @@ def _select_fields(headers: Iterable[tuple[str, str]], names: frozenset[str]) ->
 _MARK: Final = "1.1 docxy"
 
 _MAX_VIA: Final = 4
-"""The most marks of a request: a few proxies may be chained, and a registry may redirect to one."""
+"""The maximum number of marks in a request: a few proxies may be chained, and a registry may
+redirect to one."""
 
 
 def mark_via(fields: Headers) -> Headers:

@@ -10,7 +10,7 @@ from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest
 
 LARGEST: Final = 16 * 1024 * 1024
-"""The most bytes of a manifest.
+"""The maximum size of a manifest in bytes.
 
 Registries should accept 4 MiB (OCI distribution-spec, "Pushing Manifests").
 """
@@ -33,7 +33,7 @@ _ARCHITECTURE_ALIASES: Final = {
     "x86-64": ("amd64", ""),
     "x86_64": ("amd64", ""),
 }
-"""Aliases of an architecture and variant in clients (containerd, platforms/database.go)."""
+"""Names that clients accept for an architecture and variant (containerd, platforms/database.go)."""
 
 _DEFAULT_VARIANTS: Final = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
 """The variant that clients assume for an architecture without one."""
@@ -51,7 +51,10 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the platform written as `os/architecture[/variant]`; raise ValueError."""
+        """Return the platform written as `os/architecture[/variant]`.
+
+        Raise ValueError if it is malformed.
+        """
         return cls.from_parts(*text.split("/"))
 
     @classmethod
@@ -68,7 +71,7 @@ class Platform:
         return cls(system, architecture, *(variant or [default_variant]))
 
     def satisfies(self, required: Self) -> bool:
-        """Return whether this platform satisfies `required`, which may name no variant."""
+        """Return whether this platform satisfies `required`, which need not name a variant."""
         if (self.os, self.architecture) != (required.os, required.architecture):
             return False
         default_variant = _DEFAULT_VARIANTS.get(self.architecture, "")
@@ -82,7 +85,7 @@ class Platform:
 class Descriptor:
     """A piece of content that a manifest names; `size` is in bytes.
 
-    `is_foreign` is true for layers that clients fetch from other hosts and no registry has.
+    `is_foreign` is true for layers that clients fetch from other hosts and that no registry has.
     """
 
     digest: Digest

@@ -11,7 +11,7 @@ from typing import Final
 _RANGE: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _WEIGHT: Final = re.compile(r"[01](?:\.[0-9]*)?")
 _MAX_ACCEPT_LENGTH: Final = 4 * 1024
-"""The most characters of Accept, over all its lines, that are read; clients send about 500."""
+"""The maximum number of characters read from all lines of Accept; clients send about 500."""
 _CACHE_SIZE: Final = 64
 """The number of Accept values that are cached; all clients of a kind send the same one."""
 
@@ -97,7 +97,8 @@ _MANIFEST_WORDS: Final = ("manifest", "image.index")
 """Parts of the types of OCI, of both of Docker's schemas, and of artifacts."""
 
 _MAX_CONTENT_TYPE_LENGTH: Final = 255
-"""The most characters of a type; RFC 6838, section 4.2, allows 127 on each side of the slash."""
+"""The maximum length of a type. RFC 6838, section 4.2, allows 127 characters on each side of the
+slash."""
 
 _PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
 

@@ -1,4 +1,4 @@
-"""What a request names: repository, tag or digest; and what it asks of them: the operation.
+"""Repository names, tags, digests, and the operations that a request asks for.
 
 The grammar is that of the OCI distribution-spec, "Pulling manifests" and "Endpoints".
 """
@@ -25,9 +25,9 @@ DIGEST_PATTERN: Final = (
 )
 
 NAME_LIMIT: Final = 255
-"""The most characters of a name.
+"""The maximum number of characters in a name.
 
-Many clients limit host and name together to this; no registry is known to allow more.
+Many clients apply this limit to host and name together; no registry is known to allow more.
 """
 
 _NAME = re.compile(NAME_PATTERN)
@@ -66,7 +66,7 @@ _REGISTERED_ALGORITHMS: Final = frozenset({"sha256", "sha512"})
 
 
 class Digest(str):
-    """`sha256:...`: a name of content that is computed from the content."""
+    """`sha256:...`: a name for content, computed from the content itself."""
 
     __slots__ = ()
 
@@ -112,7 +112,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def compute_file_digest(file: RawIOBase, like: Digest) -> str:
-    """Return the digest of the rest of `file` by the algorithm of `like`; raise OSError.
+    """Return the digest of the rest of `file`, by the algorithm of `like`; may raise OSError.
 
     The algorithm must be a registered one.
     """

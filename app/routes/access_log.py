@@ -22,10 +22,11 @@ _ALONE_AFTER: Final = 0.002
 """Seconds since the end of the previous request after which a request is logged at once."""
 
 _FLUSH_DELAY: Final = 0.05
-"""The most seconds that a request waits for others: a worker that is killed loses as many."""
+"""The maximum number of seconds that a request waits for others. A worker that is killed loses the
+requests of that time."""
 
 _MAX_BATCH: Final = 128
-"""The most requests in a batch; the last of them causes it to be written at once."""
+"""The maximum number of requests in a batch; the last of them causes it to be written at once."""
 
 
 @dataclass(slots=True)

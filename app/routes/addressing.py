@@ -170,9 +170,10 @@ def _refuse(decision: Decision, client: ClientIdentity) -> NoReturn:
 def build_permit(
     context: RequestContext, address: RepositoryAddress, operation: Operation
 ) -> Permit | None:
-    """Return a function that applies the rules to the target of a redirect, or None without rules.
+    """Return a function that applies the rules to the target of a redirect.
 
-    The function raises Denied if a rule forbids the target to this client.
+    The function raises Denied if a rule forbids the target to this client. Return None if there are
+    no rules.
     """
     rules, registries = context.services.rules, context.services.registries
     if rules is None:

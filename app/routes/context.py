@@ -31,7 +31,7 @@ from app.source import MonitoredCache, Payer, SearchIndex, Source
 _EXTENSION_KEY: Final = "docxy"
 
 _MAX_LOGGED: Final = 512
-"""The most characters of a value sent by a client that go into a log line."""
+"""The maximum number of characters of a value sent by a client that go into a log line."""
 
 _OWN_CACHE_MEMBER: Final = "docxy; "
 """The beginning of our own member in `Cache-Status` (RFC 9211)."""
@@ -115,10 +115,10 @@ class RequestContext:
     exchange: Exchange
     connection: ClientConnection
     operation: Operation | None = None
-    """What the request asks of a registry, in the client's naming. None if it asks for nothing, or
+    """The operation that the request asks for, in the client's naming. None if it asks for none, or
     for a token."""
     user: str = ""
-    """The user who is logged in at this proxy."""
+    """The user who is logged in to this proxy."""
     address: RepositoryAddress | None = None
     """The repository that the path addresses. None until first resolved."""
     payer: Payer | None = None
@@ -132,7 +132,7 @@ class RequestContext:
     response: Response | None = None
     """The response, whose end is the end of the request. None before there is one, and after it."""
     at_end: ExitStack = field(default_factory=ExitStack)
-    """What is released when the response has ended, or when the request fails without one."""
+    """Callbacks that run when the response has ended, or when the request fails without one."""
     _address: tuple[str, bool] | None = None
 
     @property
@@ -149,7 +149,7 @@ class RequestContext:
 
     @property
     def ns(self) -> str | None:
-        """The `ns` parameter that containerd adds when it asks a mirror, or None without one."""
+        """The `ns` parameter that containerd adds when it asks a mirror; None if it is missing."""
         return self.request.args.get("ns") or None if self.request.query_string else None
 
     @property
@@ -271,7 +271,7 @@ def _build_line(context: RequestContext, response: Response) -> dict[str, Any]:
     }
     if context.user:
         fields["user"] = context.user
-    # The members of other caches on the way come before ours.
+    # The members of other caches along the way come before ours.
     cache_members = [
         member
         for member in response.headers.getlist("Cache-Status")

@@ -73,7 +73,7 @@ def _is_own_login(registries: Registries, selection: Selection, authorization: s
 
 
 def is_foreign(registries: Registries, selection: Selection, token: str) -> bool:
-    """Return whether a refresh token belongs to another registry than the selected one."""
+    """Return whether a refresh token belongs to a registry other than the selected one."""
     tags = registries.find_token_tags(token)
     return tags != ({selection.registry.name} if selection.has_tagged_tokens or tags else set())
 
@@ -82,7 +82,7 @@ def tag_tokens(reply: Reply, registry: Registry) -> Reply:
     """Return a token service's reply with its tokens tagged with the registry's name.
 
     The reply has `token`, which clients of GET read, as well as `access_token`, which clients of
-    POST read. A reply with another status than 200 is returned as it is.
+    POST read. A reply with a status other than 200 is returned as it is.
     Raise UpstreamMisbehaved if a 200 has no token.
     """
     if reply.status != HTTPStatus.OK:

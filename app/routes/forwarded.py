@@ -14,7 +14,7 @@ _HOST: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
 )
 _MAX_HOST_LENGTH: Final = 300
-"""The most characters of a Host; a DNS name has at most 253. Longer ones are not cached either."""
+"""The maximum length of a Host; a DNS name has at most 253. Longer ones are refused."""
 _MAX_PORT: Final = 65535
 _PORT: Final = re.compile(r":[0-9]+$")
 _HOP: Final = re.compile(r"(?:(?P<four>[0-9.]+)|\[(?P<six>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
@@ -70,7 +70,10 @@ class ForwardedHeaders:
         return f"{scheme}://{self._get_authority(environ)}"
 
     def get_host(self, environ: Environ) -> str:
-        """Return the host name of the request, in lower case, without a port; raise HostInvalid."""
+        """Return the host name of the request, in lower case, without a port.
+
+        Raise HostInvalid if it cannot be part of a URL.
+        """
         return _PORT.sub("", self._get_authority(environ)).lower().rstrip(".")
 
     def is_client_known(self, environ: Environ) -> bool:
@@ -95,7 +98,7 @@ class ForwardedHeaders:
     def _resolve_client(self, environ: Environ) -> tuple[str, bool]:
         """Return the client's address as far as trusted servers report it.
 
-        The second value is false if an address on the way could not be read.
+        The second value is false if an address along the way could not be read.
         """
         address = str(environ.get("REMOTE_ADDR", ""))
         hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")]

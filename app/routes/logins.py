@@ -9,9 +9,9 @@ from app.oci.errors import LoginsThrottled
 from app.routes.context import RequestContext
 
 _MAX_LOGIN_LENGTH: Final = 4096
-"""The most characters of a login in Base64, as Basic sends it; tokens may be longer."""
+"""The maximum length of a login in Base64, as Basic sends it; tokens may be longer."""
 _MAX_DECODED_LENGTH: Final = _MAX_LOGIN_LENGTH // 4 * 3
-"""The most characters of name, colon and password that this much Base64 encodes (RFC 4648)."""
+"""The maximum length of name, colon and password together in that much Base64 (RFC 4648)."""
 
 _SHARED_ADDRESS_MESSAGE: Final = (
     "too many wrong passwords from those who come through the same server in front; "
@@ -62,7 +62,10 @@ def check_login(context: RequestContext, guard: Guard, name: str, password: str)
 
 
 def verify_bearer(context: RequestContext, guard: Guard, token: str) -> Bearer:
-    """Return the bearer of an access token; note its user for the log line; raise TokenInvalid."""
+    """Return the bearer of an access token, and note its user for the log line.
+
+    Raise TokenInvalid if the token is not valid.
+    """
     bearer = guard.tokens.verify_access_token(token)
     context.user = bearer.user
     return bearer

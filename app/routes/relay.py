@@ -187,7 +187,7 @@ def _write_headers(
         fields.set("Location", build_location(context, reply.location, selection))
 
 
-# Caches on the way must keep nothing that only some clients may get
+# Caches along the way must keep nothing that only some clients may get
 #
 # They know the URL, but not the decisions made here: everybody gets what one of them keeps.
 

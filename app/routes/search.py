@@ -25,7 +25,7 @@ _MAX_PAGE: Final = 1000
 def ping() -> Response:
     """Return the answer to Docker's question before a search: whether it should send its login.
 
-    Raise Unsupported if the host stands for another registry than Docker Hub.
+    Raise Unsupported if the host stands for a registry other than Docker Hub.
     """
     context = get_context()
     _require_docker_hub(context)

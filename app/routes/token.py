@@ -131,11 +131,12 @@ _ANONYMOUS_PARAMETERS: Final = frozenset({"scope", "client_id"})
 """The parameters of a token request that remain when its login is removed."""
 
 _MAX_PARAMETERS: Final = 1000
-"""The most parameters of a token request, and the most scopes in them; clients send some ten."""
+"""The maximum number of parameters, and of scopes, in a token request; clients send some ten."""
 
 
 _MAX_OWN_FORM: Final = 64 * 1024
-"""The most bytes of a form for this proxy's own tokens; it is in memory while its login waits.
+"""The maximum size, in bytes, of a form for this proxy's own tokens; it is in memory while its
+login waits.
 
 The query of a GET may have as many. A form for a registry may be longer, as its refresh tokens are.
 """

@@ -48,7 +48,7 @@ class SharedSpool:
         return self._record.inode
 
     def add_reader(self, identity: str) -> None:
-        """Add a reader, and show all processes that this client reads; raise OSError."""
+        """Add a reader, and show all processes that this client reads; may raise OSError."""
         if not self._readers[identity]:
             mark_reader(self._files.data, identity)
         self._readers[identity] += 1
@@ -63,7 +63,7 @@ class SharedSpool:
         return not self._readers
 
     def read_record(self) -> FetchRecord:
-        """Return the current record; raise OSError.
+        """Return the current record; may raise OSError.
 
         While a record is being written, return the earlier one.
         """
@@ -72,11 +72,11 @@ class SharedSpool:
         return self._record
 
     def count_available(self) -> int:
-        """Return how many bytes are available; raise OSError."""
+        """Return how many bytes are available; may raise OSError."""
         return min(self._files.data.stat().st_size, self.size)
 
     def read(self, count: int, offset: int) -> bytes:
-        """Return up to `count` available bytes from `offset`; raise OSError."""
+        """Return up to `count` available bytes from `offset`; may raise OSError."""
         return self._files.data.read(count, offset)
 
     def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
@@ -87,14 +87,14 @@ class SharedSpool:
         self._files.data.send(send, offset, count)
 
     def prefetch(self, count: int, offset: int) -> None:
-        """Bring available bytes into memory; raise OSError."""
+        """Bring available bytes into memory; may raise OSError."""
         self._files.data.prefetch(count, offset)
 
     def wait(self, known_size: int, seconds: float) -> int:
         """Wait until more than `known_size` bytes are available, and return how many are.
 
         Wait for at most `seconds`. Other processes do not notify this one, so the file is examined
-        again when the time is over. Raise OSError.
+        again when the time is over. May raise OSError.
         """
         with self._condition:
             if self.count_available() <= known_size:
@@ -109,7 +109,7 @@ class SharedSpool:
     def is_abandoned(self) -> bool:
         """Return whether the fetcher's lock is free, which means that nobody fills the spool.
 
-        The lock is tested at most every 50 ms; calls in between return False. Raise OSError.
+        The lock is tested at most every 50 ms; calls in between return False. May raise OSError.
         """
         now = time.monotonic()
         if now - self._checked_at < _CHECK_INTERVAL:
@@ -227,14 +227,14 @@ class Fetches:
     def is_running(self, digest: Digest) -> bool:
         """Return whether any process is fetching a blob or waiting for the registry's answer.
 
-        Raise OSError.
+        May raise OSError.
         """
         paths = self._build_paths(digest)
         is_fetched_here = any(lead.digest == digest for lead in list(self._leases.values()))
         return is_fetched_here or bool(_THREADS.submit(files.is_being_fetched, paths).result())
 
     def try_acquire(self, digest: Digest) -> FetchLease | None:
-        """Return the right to fetch a blob, or None if somebody else has it; raise OSError."""
+        """Return the right to fetch a blob, or None if somebody else has it; may raise OSError."""
         if self._find_unanswered(digest) is not None:
             return None
         self._remove_idle_periodically()
@@ -254,7 +254,7 @@ class Fetches:
         return lead
 
     def join(self, digest: Digest, payer: Payer | None = None) -> Spool | None:
-        """Return the spool of a blob, or None if there is nothing to read; raise OSError.
+        """Return the spool of a blob, or None if there is nothing to read; may raise OSError.
 
         `payer` is the client that reads. The caller closes the spool.
         """
@@ -345,7 +345,7 @@ class Fetches:
             shared_spool.notify_readers()
 
     def make_room(self, size: int) -> None:
-        """Make room for `size` bytes, if need be by removing unfinished fetches; raise OSError."""
+        """Make room for `size` bytes, removing unfinished fetches if need be; may raise OSError."""
         try:
             self._options.make_room(size)
         except OSError:

@@ -57,12 +57,12 @@ class FetchRecord:
 
 
 def write_record(file: SharedFile, record: FetchRecord) -> None:
-    """Overwrite the record in a file; raise OSError."""
+    """Overwrite the record in a file; may raise OSError."""
     write_at(file, json.dumps(asdict(record)).encode().ljust(_RECORD_LENGTH), 0)
 
 
 def read_record(file: SharedFile) -> FetchRecord | None:
-    """Return the record in a file; an empty file gives a new record. Raise OSError.
+    """Return the record in a file; an empty file gives a new record. May raise OSError.
 
     Return None if the record cannot be parsed, perhaps because it is being written.
     """
@@ -106,7 +106,7 @@ class SpoolPaths:
         return cls(directory / f"{name}.data", directory / f"{name}.record")
 
     def remove(self) -> None:
-        """Unlink both files, if they exist; raise OSError."""
+        """Unlink both files, if they exist; may raise OSError."""
         self.data.unlink(missing_ok=True)
         self.record.unlink(missing_ok=True)
 
@@ -128,7 +128,7 @@ class FetchFiles:
 def open_writer(paths: SpoolPaths) -> FetchFiles | None:
     """Open both files for the only fetcher; return None if somebody else is the fetcher.
 
-    Bytes of an earlier, unfinished fetch stay. Raise OSError.
+    Bytes of an earlier, unfinished fetch stay. May raise OSError.
     """
     for _ in range(_ATTEMPTS):
         _make_directory(paths.record.parent)
@@ -175,7 +175,7 @@ def _open_data(paths: SpoolPaths, record_file: SharedFile) -> FetchFiles | None:
 def open_reader(paths: SpoolPaths) -> FetchFiles | None:
     """Open both files for reading; return None if there is nothing to read yet, or no longer.
 
-    Raise OSError.
+    May raise OSError.
     """
     try:
         record_file = SharedFile.open(paths.record, os.O_RDONLY)
@@ -214,7 +214,7 @@ def _lock_for_reading(data: SharedFile) -> bool:
 
 
 def is_being_fetched(paths: SpoolPaths) -> bool:
-    """Return whether somebody fetches the blob, or is about to; raise OSError."""
+    """Return whether somebody fetches the blob, or is about to; may raise OSError."""
     try:
         record_file = SharedFile.open(paths.record, os.O_RDONLY)
     except FileNotFoundError:
@@ -226,20 +226,20 @@ def is_being_fetched(paths: SpoolPaths) -> bool:
 
 
 def remove(fetch_files: FetchFiles, paths: SpoolPaths) -> None:
-    """Unlink the fetcher's files, unless others have taken their place; raise OSError."""
+    """Unlink the fetcher's files, unless others have taken their place; may raise OSError."""
     if is_same_file(fetch_files.record, paths.record):
         paths.remove()
 
 
 def are_same_files(fetch_files: FetchFiles, paths: SpoolPaths) -> bool:
-    """Return whether both of the fetcher's files are still at their paths; raise OSError."""
+    """Return whether both of the fetcher's files are still at their paths; may raise OSError."""
     return is_same_file(fetch_files.record, paths.record) and is_same_file(
         fetch_files.data, paths.data
     )
 
 
 def is_same_file(file: SharedFile, path: Path) -> bool:
-    """Return whether a path still leads to an open file; raise OSError."""
+    """Return whether a path still leads to an open file; may raise OSError."""
     file_status = file.stat()
     try:
         path_status = path.stat()

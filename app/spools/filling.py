@@ -288,7 +288,7 @@ class _ReaderWatch:
         return self._received > self._step or time.monotonic() - self._checked_at > _CHECK_INTERVAL
 
     def may_continue(self) -> bool:
-        """Check for readers, and return whether to fetch more; raise OSError."""
+        """Check for readers, and return whether to fetch more; may raise OSError."""
         self._checked_at = time.monotonic()
         new_bytes = self._charge()
         if self._lease.has_readers:

@@ -30,7 +30,7 @@ _IDENTITIES: Final = 1 << 30
 
 LIMIT_PER_CLIENT: Final = 8
 LIMIT_FOR_ALL: Final = 32
-"""The most fetches that may run unread at once, for one client and for all on this machine.
+"""The maximum number of unread fetches at once, for one client and for all clients on this machine.
 
 podman fetches six layers at once, Docker and containerd three, so one interrupted pull fits.
 """
@@ -44,17 +44,17 @@ def _hash_identity(identity: str) -> int:
 
 
 def mark_reader(file: SharedFile, identity: str) -> None:
-    """Show all processes that a client reads a blob; raise OSError."""
+    """Show all processes that a client reads a blob; may raise OSError."""
     file.try_lock_range(fcntl.F_RDLCK, _FIRST_MARK + _hash_identity(identity))
 
 
 def unmark_reader(file: SharedFile, identity: str) -> None:
-    """Stop showing that a client reads a blob; raise OSError."""
+    """Stop showing that a client reads a blob; may raise OSError."""
     file.try_lock_range(fcntl.F_UNLCK, _FIRST_MARK + _hash_identity(identity))
 
 
 def has_other_readers(file: SharedFile, identity: str) -> bool:
-    """Return whether another client reads a blob, in any process; raise OSError."""
+    """Return whether another client reads a blob, in any process; may raise OSError."""
     number = _hash_identity(identity)
     return file.is_range_locked(_FIRST_MARK + number + 1, _IDENTITIES - number) or (
         number > 0 and file.is_range_locked(_FIRST_MARK, number)
@@ -70,7 +70,7 @@ class UnreadSlots:
     def try_acquire(self, identity: str) -> SharedFile | None:
         """Return a slot for an unread fetch of a client, or None if none is left.
 
-        Closing the slot gives it back. Raise OSError.
+        Closing the slot gives it back. May raise OSError.
         """
         slot: SharedFile | None = _SLOT_THREADS.submit(
             self._try_acquire, _hash_identity(identity)
@@ -245,7 +245,7 @@ class FetchLease:
             self.payer = payer
 
     def has_other_readers(self, identity: str) -> bool:
-        """Return whether any client except this one reads; raise OSError."""
+        """Return whether any client except this one reads; may raise OSError."""
         return has_other_readers(self.files.data, identity)
 
     def start(self, size: int) -> None:
@@ -255,7 +255,7 @@ class FetchLease:
         earlier fetch recorded another size; the caller must then still release the lead.
         """
         if self.size not in {None, size}:
-            raise OSError(ESTALE, "the registry reports another size than before")
+            raise OSError(ESTALE, "the registry reports a different size than before")
         self.owner.make_room(size - self.offset)
         self.write_record(
             FetchRecord(
@@ -268,7 +268,7 @@ class FetchLease:
         self.started.set()
 
     def fail(self, length: int) -> None:
-        """Release the lead after a failure, with `length` bytes fetched; raise OSError.
+        """Release the lead after a failure, with `length` bytes fetched; may raise OSError.
 
         A fetch that has brought no bytes counts as a failure, so that readers do not all take over
         in turn in vain.
@@ -279,11 +279,11 @@ class FetchLease:
         self.release()
 
     def record_verified(self) -> None:
-        """Record that all bytes are there and match the digest; raise OSError."""
+        """Record that all bytes are there and match the digest; may raise OSError."""
         self.write_record(replace(self.record, state=FetchState.VERIFIED))
 
     def discard(self, state: FetchState) -> None:
-        """Record why the fetch ends for good, and remove its files; raise OSError.
+        """Record why the fetch ends for good, and remove its files; may raise OSError.
 
         The caller must still release the lead.
         """
@@ -293,7 +293,7 @@ class FetchLease:
             self.run_on_thread(files.remove, self.files, self.paths)
 
     def release(self) -> None:
-        """Release the lead; the bytes fetched so far stay for the next fetcher. Raise OSError.
+        """Release the lead; the bytes fetched so far stay for the next fetcher. May raise OSError.
 
         Calling this again has no effect.
         """
@@ -310,7 +310,7 @@ class FetchLease:
             self.owner.wake_readers(self.inode)
 
     def write_record(self, fetch_record: FetchRecord) -> None:
-        """Write the record, which all processes read, and wake our readers; raise OSError."""
+        """Write the record, which all processes read, and wake our readers; may raise OSError."""
         self.record = fetch_record
         try:
             self.run_on_thread(files.write_record, self.files.record, fetch_record)

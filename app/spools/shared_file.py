@@ -47,7 +47,7 @@ class SharedFile:
 
     @classmethod
     def open(cls, path: Path, flags: int, mode: int = 0o640) -> "SharedFile":
-        """Open a file that child programs do not inherit (O_CLOEXEC); raise OSError.
+        """Open a file that child programs do not inherit (O_CLOEXEC); may raise OSError.
 
         Symbolic links are not followed.
         """
@@ -216,7 +216,7 @@ class SharedFile:
 
 
 def write_at(file: SharedFile, data: bytes | bytearray, offset: int) -> None:
-    """Write all the data at `offset`; raise OSError."""
+    """Write all the data at `offset`; may raise OSError."""
     view = memoryview(data)
     with file.borrow() as descriptor:
         while view:

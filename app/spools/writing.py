@@ -12,7 +12,7 @@ _REHASH_SIZE: Final = 1024 * 1024
 """Bytes of an earlier fetch that are read again at once."""
 
 _MAX_PENDING: Final = 1024 * 1024
-"""The most bytes that gather during a write; the writer waits before it accepts more."""
+"""The maximum number of bytes that gather during a write; the writer waits before taking more."""
 
 _LARGE_PIECE: Final = 64 * 1024
 """Pieces of at least this many bytes are written by a call of their own."""
@@ -50,7 +50,7 @@ class HashingWriter:
         """The number of bytes that the writer has read again or been given."""
 
     def hash_existing(self, length: int) -> None:
-        """Hash the first `length` bytes of the file, which are already there; raise OSError."""
+        """Hash the first `length` bytes of the file, which are already there; may raise OSError."""
         while self.length < length:
             count = min(_REHASH_SIZE, length - self.length)
             self.length += _THREADS.submit(self._hash_piece, count, self.length).result()

@@ -84,7 +84,7 @@ class OpenedBlob(Protocol):
         """Return all bytes; wait for the disk. Raise StoreError if they cannot be read."""
 
     def build_body(self, start: int, end: int) -> BlobBody:
-        """Return bytes `start` to `end` (exclusive) as a body, which takes the blob over."""
+        """Return bytes `start` to `end` (exclusive) as a body, which takes over the blob."""
 
     def close(self) -> None:
         """Release a blob that was not turned into a body."""
@@ -165,7 +165,7 @@ class BlobStore(Protocol):
         """Return whether the content of an entry that the ledger has just returned is there."""
 
     def adopt(self, path: Path, content: ContentInfo) -> None:
-        """Keep a complete, verified file; raise StoreError.
+        """Keep a complete, verified file; may raise StoreError.
 
         The file is gone from `path` afterwards, even if this raises. Nobody may be writing it any
         more.
@@ -178,7 +178,7 @@ class BlobStore(Protocol):
         """
 
     def delete(self, registry: str, digest: Digest) -> bool:
-        """Remove content and return whether it was there; raise StoreError."""
+        """Remove content and return whether it was there; may raise StoreError."""
 
     def make_room(self, size: int) -> None:
         """Evict the least recently used content until `size` more bytes fit.
@@ -187,10 +187,10 @@ class BlobStore(Protocol):
         """
 
     def measure_usage(self) -> dict[str, RegistryUsage]:
-        """Return the usage of each registry that has content; raise StoreError."""
+        """Return the usage of each registry that has content; may raise StoreError."""
 
     def count_free_bytes(self) -> int:
-        """Return how many bytes there is room for without evicting any; raise StoreError."""
+        """Return how many bytes there is room for without evicting any; may raise StoreError."""
 
     def probe(self) -> None:
         """Write a little, as `keep` does; raise StoreError if nothing can be kept now."""

@@ -40,7 +40,7 @@ class FileBlob:
             return self._file.read() or b""
 
     def build_body(self, start: int, end: int) -> "FileBlobBody":
-        """Return bytes `start` to `end` (exclusive) as a body, which takes the file over."""
+        """Return bytes `start` to `end` (exclusive) as a body, which takes over the file."""
         return FileBlobBody(self._file, start, end)
 
     def close(self) -> None:
@@ -236,7 +236,7 @@ class Committer:
         self._survived_errors = survived_errors
 
     def adopt(self, path: Path, content: ContentInfo) -> None:
-        """Make an entry of a complete, verified file; raise StoreError.
+        """Make an entry of a complete, verified file; may raise StoreError.
 
         The file must be on the store's file system. It is gone from `path` afterwards, even if this
         raises.

@@ -97,7 +97,7 @@ class Evictor:
             self.compute_lacking(connection, size)
 
     def delete(self, registry: str, digest: Digest) -> bool:
-        """Remove an entry and its file; return whether there was one. Raise StoreError."""
+        """Remove an entry and its file; return whether there was one. May raise StoreError."""
         with translate_errors("drop"):
             owner = self._staging.get_owner()
             with self._index.transaction() as connection:
@@ -109,7 +109,7 @@ class Evictor:
     def delete_entry(self, entry: Entry) -> None:
         """Remove an entry and its file unless it has changed since it was read.
 
-        Raise StoreError.
+        May raise StoreError.
         """
         with translate_errors("drop"):
             owner = self._staging.get_owner()
@@ -118,7 +118,7 @@ class Evictor:
             self._complete_moves(moves)
 
     def delete_file(self, content: ContentInfo) -> None:
-        """Unlink a file that has no entry, unless it gets one meanwhile; raise StoreError."""
+        """Unlink a file that has no entry, unless it gets one meanwhile; may raise StoreError."""
         with translate_errors("clear"):
             owner = self._staging.get_owner()
             with self._index.transaction() as connection:

@@ -89,7 +89,7 @@ def _insert_files(connection: sqlite3.Connection, store_layout: Layout) -> None:
 
 
 def quarantine(store_layout: Layout, identity: tuple[int, int]) -> None:
-    """Move a broken index out of the way; raise OSError.
+    """Move a broken index out of the way; may raise OSError.
 
     `identity` is the identity of the broken index; if another index has replaced it, do nothing.
     The most recent broken index is kept for investigation.
@@ -167,7 +167,7 @@ class Index:
         self._log = f"{store_layout.index}{_COMPANION_SUFFIXES[0]}"
 
     def check(self) -> None:
-        """Check the whole index for damage, and rebuild it if it is broken; raise StoreError."""
+        """Check the whole index, and rebuild it if it is damaged; may raise StoreError."""
         try:
             with self.connection() as connection:
                 (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -179,7 +179,7 @@ class Index:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection for reading; raise StoreError.
+        """Lend a connection for reading; may raise StoreError.
 
         Each statement sees the latest committed state. Within a `transaction` of this thread, it
         sees that transaction's state.
@@ -192,7 +192,7 @@ class Index:
 
     @contextmanager
     def transaction(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
-        """Lend a connection within a write transaction; raise StoreError.
+        """Lend a connection within a write transaction; may raise StoreError.
 
         The transaction is committed at the end of the block, or rolled back if the block raises.
         `patience` is how many seconds to wait for other writers; None means the index's own.
@@ -226,7 +226,7 @@ class Index:
                     connection.execute(f"PRAGMA busy_timeout = {int(self._patience * 1000)}")
 
     def query_first(self, query: str, *values: Any) -> Any:  # noqa: ANN401 - a row, as SQLite has it
-        """Return the first row of a query; None without a row or if the index cannot be read."""
+        """Return the first row of a query; None if it has no rows or the index cannot be read."""
         return next(iter(self.query(query, *values)), None)
 
     def query(self, query: str, *values: Any) -> list[Any]:  # noqa: ANN401 - whatever it takes

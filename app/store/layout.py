@@ -32,7 +32,7 @@ close: Final[Callable[[int], None]] = get_unpatched("os", "close")
 
 @contextmanager
 def open_descriptor(path: Path, flags: int) -> Iterator[int]:
-    """Yield a descriptor of a file, and close it after the block; raise OSError.
+    """Yield a descriptor of a file, and close it after the block; may raise OSError.
 
     Child programs do not inherit the descriptor (O_CLOEXEC).
     """
@@ -79,7 +79,7 @@ class Layout:
         self.flags = self.directory / "signs"
 
     def prepare(self) -> None:
-        """Create the directories that do not exist yet; raise OSError."""
+        """Create the directories that do not exist yet; may raise OSError."""
         for directory in (self.directory, self.content):
             make_directory(directory)
         make_directory(self.staging, PRIVATE_DIRECTORY_MODE)
@@ -93,7 +93,7 @@ class Layout:
 
     @contextmanager
     def lock(self, operation: int) -> Iterator[None]:
-        """Wait for the directory's lock (LOCK_SH or LOCK_EX) and hold it; raise OSError.
+        """Wait for the directory's lock (LOCK_SH or LOCK_EX) and hold it; may raise OSError.
 
         The lock is on the directory itself, so that it needs no lock file.
         """
@@ -141,7 +141,7 @@ def format_location(registry: str, digest: Digest) -> str:
 
 
 def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
-    """Create a directory and its missing parents, and sync them to the disk; raise OSError.
+    """Create a directory and its missing parents, and sync them to the disk; may raise OSError.
 
     If the directory exists, do nothing.
     """
@@ -158,7 +158,7 @@ def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the entries of a directory are on the disk; raise OSError."""
+    """Wait until the entries of a directory are on the disk; may raise OSError."""
     with open_descriptor(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
 
@@ -213,7 +213,7 @@ class Staging:
         self._folders: list[_Folder] = []
 
     def get_owner(self) -> str:
-        """Return this process's name, which is the name of its folder; raise OSError.
+        """Return this process's name, which is the name of its folder; may raise OSError.
 
         A forked process gets a folder of its own, and a process whose folder was deleted gets a new
         one.
@@ -221,14 +221,14 @@ class Staging:
         return self._get_folder().name
 
     def build_path(self) -> Path:
-        """Return the path for a new file in this process's folder; raise OSError.
+        """Return the path for a new file in this process's folder; may raise OSError.
 
         The file itself is not created.
         """
         return self._get_folder() / uuid4().hex
 
     def iterate_dead(self) -> Iterator[Path]:
-        """Yield the folder of each dead process, and hold its lock meanwhile; raise OSError."""
+        """Yield the folder of each dead process, and hold its lock meanwhile; may raise OSError."""
         for name in list_directories(self._layout.staging):
             path = self._layout.staging / name
             descriptor = _try_lock(path)
@@ -339,7 +339,7 @@ class Flags:
             fcntl.fcntl(self._open_descriptor(), fcntl.F_OFD_SETLK, _pack_lock(kind, name))
 
     def _open_descriptor(self) -> int:
-        """Return this process's descriptor of the file; raise OSError.
+        """Return this process's descriptor of the file; may raise OSError.
 
         An inherited descriptor would share its locks with the parent process. All threads use the
         same descriptor, since a lock held through another one looks like another process's.

@@ -26,7 +26,7 @@ class Leases(Protocol):
     """
 
     def try_acquire(self, key: str) -> AbstractContextManager[object] | None:
-        """Return the lease of a key as a context, which ends it; None if somebody else holds it.
+        """Return the lease of a key as a context that ends it; None if somebody else holds it.
 
         This never waits for the holder, and is called on the event loop. The caller enters the
         context at once. If leases cannot be kept at present, every caller gets one: work is then
@@ -50,7 +50,7 @@ class FileLeases:
         self._directory = directory / "flights"
 
     def try_acquire(self, key: str) -> AbstractContextManager[object] | None:
-        """Return the lease of a key as a context, which ends it; None if somebody else holds it."""
+        """Return the lease of a key as a context that ends it; None if somebody else holds it."""
         lease = ExitStack()
         try:
             descriptor = self._open_lock(key)
@@ -93,7 +93,7 @@ class MemoryLeases:
         self._held: dict[str, ExitStack] = {}
 
     def try_acquire(self, key: str) -> AbstractContextManager[object] | None:
-        """Return the lease of a key as a context, which ends it; None if somebody else holds it."""
+        """Return the lease of a key as a context that ends it; None if somebody else holds it."""
         lease = ExitStack()
         if self._held.setdefault(key, lease) is not lease:  # one step, whatever other threads do
             return None

@@ -28,7 +28,7 @@ REFUSAL_LIFETIME: Final = 24 * 3600.0
 """Seconds for which a refusal is recorded. A yes to an older request is ignored."""
 
 MAX_NOTE_LENGTH: Final = 64 * 1024
-"""The most characters that a note's value may have. Anything longer is content."""
+"""The maximum number of characters that a note's value may have. Anything longer is content."""
 
 Subject = tuple[str, str, str]
 """A registry, a repository, and what was refused there: `NOBODY`, a caller, a digest or a tag."""
@@ -85,8 +85,8 @@ class Access:
     `public_age` is how many seconds ago the last allowed anonymous request began; None if there was
     none, or if one was refused since. `member` is None if the repository is not known to hold the
     digest, which does not mean that it lacks it. `anonymous_token` is the value of the note that
-    says that the caller's token is anonymous; None without one, or if it has expired. `entry` is
-    the content itself, if it is kept beside the ledger; None if it is not.
+    says that the caller's token is anonymous; None if there is no such note, or if it has expired.
+    `entry` is the content itself, or None if it is not kept beside the ledger.
     """
 
     seconds_left: float = 0.0
@@ -100,9 +100,9 @@ class Access:
 class Confirmation:
     """The facts that a registry's yes to a request confirms, which began at `requested_at`.
 
-    `grant_seconds` is for how long the caller may read the repository from now; None for no grant.
-    `is_public`: the request was anonymous. `member` is what the repository holds under `digest`;
-    None if the answer does not show that.
+    `grant_seconds` is for how long the caller may read the repository from now; None if it gets
+    no grant. `is_public`: the request was anonymous. `member` is what the repository holds under
+    `digest`; None if the answer does not show that.
     """
 
     registry: str
@@ -127,8 +127,8 @@ class Recorded:
 class Denial:
     """The rights and the content that a registry's no takes away now.
 
-    `caller` loses its grant for the repository; None for nobody. `is_public`: anonymous callers
-    lose theirs. `absent` is a digest that the repository does not hold; None for none.
+    `caller` loses its grant for the repository, unless it is None. `is_public`: anonymous callers
+    lose theirs. `absent` is a digest that the repository does not hold, if any.
     """
 
     registry: str
@@ -177,9 +177,10 @@ class Notes(Protocol):
         """Return the notes that exist, by key, as of one moment."""
 
     def lookup_prefix(self, kind: str, prefix: str) -> dict[str, str]:
-        """Return the values, fresh or stale, of all keys with a prefix, by key; raise StoreError.
+        """Return the values, fresh or stale, of all keys with a prefix, by key.
 
         The cost depends only on how many notes match, not on the size of the table.
+        May raise StoreError.
         """
 
     def record(
@@ -234,7 +235,7 @@ class Flags(Protocol):
 
 
 class Ledger(Protocol):
-    """Who may read what: grants, public repositories, members, refusals, and notes.
+    """The rights to read content: grants, public repositories, members, refusals, and notes.
 
     A caller's name is an HMAC, which reveals nothing. Only members and notes survive a restart of
     the clock. Methods that read raise nothing: a value that cannot be read counts as unknown.

@@ -23,7 +23,7 @@ Key = tuple[str, Digest]
 
 
 class MemoryBlobStore:
-    """Content in memory, up to `max_size` bytes. Whoever shares this object acts as a worker."""
+    """Content in memory, up to `max_size` bytes. All that share this object act as workers."""
 
     def __init__(self, max_size: int = 1 << 30) -> None:
         self.survived_errors = SurvivedErrors()
@@ -75,7 +75,7 @@ class MemoryBlobStore:
         return (entry.registry, entry.digest) in self.entries
 
     def adopt(self, path: Path, content: ContentInfo) -> None:
-        """Keep a complete, verified file, and unlink it in any case; raise StoreError."""
+        """Keep a complete, verified file, and unlink it in any case; may raise StoreError."""
         with translate_errors("take"):
             try:
                 self._check(content)

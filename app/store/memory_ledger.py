@@ -1,7 +1,7 @@
 """A ledger in memory, for the tests of code that needs one.
 
-It shows what a ledger of another engine has to do: it knows no files, no tables and no other
-process. Nothing in it is bounded, and content is kept elsewhere.
+It shows what a ledger of another engine has to do: it knows nothing about files, tables or other
+processes. Nothing in it is bounded, and content is kept elsewhere.
 """
 
 import json

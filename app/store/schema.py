@@ -18,7 +18,7 @@ MAX_ROWS: Final = {
     "tokens": 50_000,
     "lists": 1_000,
 }
-"""The most rows that each table may have. A full table drops its oldest rows first.
+"""The maximum number of rows that each table may have. A full table drops its oldest rows first.
 
 Tags, tokens and lists are notes too. They have tables of their own, so that they displace only
 their own kind: clients choose how many there are of each, and lists are large.
@@ -30,7 +30,8 @@ MAX_BYTES: Final = {
     "tokens": 32 << 20,
     "lists": 64 << 20,
 }
-"""The most bytes of keys and values in a table. Clients and registries choose how long those are.
+"""The maximum size of all keys and values in a table, in bytes. Clients and registries choose how
+long those are.
 
 The bytes do not count towards `DOCXY_CACHE_MAX_SIZE`: no request for a note can evict a layer.
 """

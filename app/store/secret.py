@@ -17,7 +17,7 @@ _MODE_OF_OTHERS: Final = 0o007
 
 
 def load_secret(directory: Path) -> bytes:
-    """Return the key of a directory, and create it if it is missing; raise StoreError.
+    """Return the key of a directory, and create it if it is missing; may raise StoreError.
 
     All workers use the same key, because they share grants.
     """

@@ -84,7 +84,7 @@ class SqliteLedger:
         return self._index.transaction()
 
     def delete_expired(self) -> None:
-        """Delete grants that have expired, and all records of earlier boots; raise StoreError."""
+        """Delete expired grants, and all records of earlier boots; may raise StoreError."""
         with self._index.transaction() as connection:
             connection.execute(
                 "DELETE FROM grants WHERE boot != ? OR until <= ?",
@@ -158,7 +158,7 @@ class SqliteLedger:
                 )
 
     def mark_public(self, registry: str, repository: str, digest: Digest) -> None:
-        """Record that an anonymous request was allowed to read a member; raise StoreError."""
+        """Record that an anonymous request was allowed to read a member; may raise StoreError."""
         with self._index.transaction() as connection:
             connection.execute(
                 "UPDATE members SET shown = 1 WHERE registry = ? AND digest = ? AND repository = ?",

@@ -90,11 +90,11 @@ class SqliteNotes:
     def record(
         self, kind: str, key: str, value: str, seconds: float, answer: Evidence | None = None
     ) -> None:
-        """Remember a value for `seconds`, in place of the key's earlier value; raise StoreError.
+        """Remember a value for `seconds`, in place of the key's earlier value.
 
         If the value comes from a registry, `answer` identifies the answer. Nothing is written if
         the earlier value answers a later question, or if the registry has said since `requested_at`
-        that the subject is not there.
+        that the subject is not there. May raise StoreError.
         """
         if len(value) > MAX_NOTE_LENGTH:
             raise build_error(EFBIG, f"a {kind} of {len(value)} characters is too long for a note")
@@ -108,7 +108,7 @@ class SqliteNotes:
     def add_to_set(
         self, kind: str, key: str, members: Iterable[str], limit: int, seconds: float
     ) -> None:
-        """Add members to a set, which is stored as a sorted JSON list; raise StoreError.
+        """Add members to a set, which is stored as a sorted JSON list; may raise StoreError.
 
         The set holds at most `limit` + 1 members; with more than `limit` it does not change any
         more. Concurrent additions by other processes are not lost.
@@ -126,7 +126,7 @@ class SqliteNotes:
             self._put(connection, (kind, key, value, boot, now, now, now + seconds))
 
     def delete_expired(self) -> None:
-        """Delete notes that have expired or are of an earlier boot; raise StoreError.
+        """Delete notes that have expired or are of an earlier boot; may raise StoreError.
 
         In a table whose stale notes are of use, do nothing.
         """
@@ -151,14 +151,15 @@ class SqliteNotes:
         return {key: self._build_note(*row) for key, *row in rows}
 
     def delete(self, kind: str, key: str) -> None:
-        """Delete a note, if there is one; raise StoreError."""
+        """Delete a note, if there is one; may raise StoreError."""
         with self._index.transaction() as connection:
             self._delete(connection, kind, key)
 
     def lookup_prefix(self, kind: str, prefix: str) -> dict[str, str]:
-        """Return the values, fresh or stale, of all keys with a prefix, by key; raise StoreError.
+        """Return the values, fresh or stale, of all keys with a prefix, by key.
 
         The cost depends only on how many notes match, not on the size of the table.
+        May raise StoreError.
         """
         with self._index.connection() as connection:
             rows = connection.execute(
@@ -169,7 +170,10 @@ class SqliteNotes:
         return dict(rows)
 
     def keep_latest(self, kind: str, prefix: str, limit: int) -> None:
-        """Delete all but the `limit` latest notes whose keys have a prefix; raise StoreError."""
+        """Delete all but the `limit` latest notes whose keys have a prefix.
+
+        May raise StoreError.
+        """
         with self._index.transaction() as connection:
             connection.execute(
                 f"DELETE FROM {self._table} WHERE rowid IN (SELECT rowid FROM {self._table} "  # noqa: S608 - two names
@@ -180,7 +184,8 @@ class SqliteNotes:
     def delete_refused(self, kind: str, prefix: str, subject: Subject) -> None:
         """Delete the notes whose keys have a prefix, and record a refusal of their subject now.
 
-        Call this when the registry has just said that the subject is not there. Raise StoreError.
+        Call this when the registry has just said that the subject is not there. May raise
+        StoreError.
         """
         with self._index.transaction() as connection:
             connection.execute(

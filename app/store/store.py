@@ -122,7 +122,7 @@ class Store:
         return self._reader.stat(registry, digest)
 
     def adopt(self, path: Path, content: ContentInfo) -> None:
-        """Keep a complete, verified file by moving it into the store; raise StoreError.
+        """Keep a complete, verified file by moving it into the store; may raise StoreError.
 
         The file must be on the store's file system, and nobody may be writing it any more. It is
         gone from `path` afterwards, even if this raises.
@@ -139,7 +139,7 @@ class Store:
         self._committer.keep(data, registry, digest, media_type)
 
     def delete(self, registry: str, digest: Digest) -> bool:
-        """Remove content and return whether it was there; raise StoreError."""
+        """Remove content and return whether it was there; may raise StoreError."""
         return self._evictor.delete(registry, digest)
 
     def make_room(self, size: int) -> None:
@@ -152,7 +152,7 @@ class Store:
         self._evictor.make_room(size)
 
     def measure_usage(self) -> dict[str, RegistryUsage]:
-        """Return the usage of each registry that has content; raise StoreError."""
+        """Return the usage of each registry that has content; may raise StoreError."""
         return self.admin.measure_usage()
 
     def probe(self) -> None:
@@ -191,7 +191,7 @@ class Store:
         return fault
 
     def count_free_bytes(self) -> int:
-        """Return the bytes of the disk that this user may still fill; raise StoreError."""
+        """Return the bytes of the disk that this user may still fill; may raise StoreError."""
         with translate_errors("look"):
             status = os.statvfs(self.directory)
         return status.f_bavail * status.f_frsize

@@ -33,7 +33,7 @@ from app.upstream.http.urls import parse_origin
 from app.upstream.resume import BlobRangeRequester
 
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes. Registries must accept manifests of at least 4 MiB (OCI distribution-spec, "Pushing
+"""Bytes. Registries should accept manifests of at least 4 MiB (OCI distribution-spec, "Pushing
 Manifests"), and containerd reads no more than that."""
 
 

@@ -168,7 +168,7 @@ def find_mismatch(request: Request, reply: Reply) -> str:
     """Return why a reply must not pass for the blob that was requested, or "" if it may."""
     range_header = headers.get_first(request.headers, "range")
     if reply.status == HTTPStatus.PARTIAL_CONTENT and not range_header:
-        return "the registry sent a part of a blob that was asked for whole"
+        return "the registry sent a part of a blob when the whole blob was requested"
     if request.method != "GET":
         return ""
     # The body of a 203, for example, may not be the blob (RFC 9110, section 15.3.4).
@@ -181,11 +181,11 @@ def find_mismatch(request: Request, reply: Reply) -> str:
         part = parse_content_range(reply.header("content-range"), reply.length)
         # Not every client checks which part it got before joining it to the bytes it has.
         if part is None or not part.answers(requested_range):
-            return "the registry sent a different part of a blob from the one that was asked for"
+            return "the registry sent a different part of a blob from the one requested"
     return ""
 
 
-# Docker Hub sends with each manifest how many pulls an identity has left, and which identity.
+# With each manifest, Docker Hub reports an identity and how many pulls it has left.
 
 _LIMIT_FIELD: Final = re.compile(r"(\d{1,9})(?:;w=(\d{1,9}))?")
 """`100;w=21600` means 100 pulls in 21,600 seconds."""
@@ -195,10 +195,10 @@ _USUAL_WINDOW: Final = 21600
 
 
 def parse_budget(response: requests.Response) -> Budget | None:
-    """Return the pulls left that a response reports, or None if it reports none.
+    """Return the remaining pulls that a response reports, or None if it does not report them.
 
-    The identity is an HMAC under the key of this run, prefixed by whether the registry counts
-    pulls for an address or an account.
+    The identity is an HMAC under the key of this run, prefixed with `address` or `account`,
+    depending on what the registry counts pulls for.
     """
     fields = response.headers
     limit = _LIMIT_FIELD.match(fields.get("ratelimit-limit", ""))
@@ -285,7 +285,7 @@ def build_head_reply(response: requests.Response) -> Reply | None:
 
 
 def _parse_total(content_range: str) -> int | None:
-    """Return the size that comes with the first byte, or with none if the blob is empty."""
+    """Return the whole size, which a 206 for the first byte states, or a 416 for an empty blob."""
     part = parse_content_range(content_range)
     if part is None:
         return parse_unsatisfied_size(content_range)
@@ -295,18 +295,17 @@ def _parse_total(content_range: str) -> int | None:
 def with_verification(reply: Reply, digest: Digest) -> Reply:
     """Return a reply that holds back the end of a whole blob until its digest has been checked.
 
-    A part of a blob is returned as it is, and so is a blob whose digest cannot be computed here:
-    refusing it would withhold it from a client that can check it itself, because of a setting that
-    is meant for all other blobs.
+    A part of a blob is returned as it is, and so is a blob whose digest cannot be computed here: a
+    client that can compute it should still get the blob.
     Raise UpstreamMisbehaved if the blob is encoded, or empty although its digest says otherwise.
     """
     if not digest.can_be_verified or isinstance(reply.body, bytes) or not _is_whole(reply):
         return reply
     problem = ""
     if reply.header("content-encoding").lower() not in {"", "identity"}:
-        problem = "the registry sent a blob in an encoding that was not asked for"
+        problem = "the registry sent a blob in an encoding that was not requested"
     elif reply.length == 0 and not digest.matches(b""):
-        problem = "the registry sent an empty blob that is not empty"
+        problem = "the registry sent no bytes for a blob that is not empty"
     if problem:
         reply.close()
         raise UpstreamMisbehaved(problem)

@@ -20,7 +20,7 @@ from app.upstream.http.session import Session
 from app.version import VERSION
 
 _LIMIT: Final = 1024 * 1024
-"""The most bytes of an answer. A hundred results with descriptions take a tenth of that."""
+"""The maximum size of an answer. A hundred results with descriptions take a tenth of it."""
 
 _OWN_HEADERS: Final = [
     ("User-Agent", f"docxy/{VERSION}"),

@@ -145,7 +145,7 @@ def tags() -> Response:
 
     `image` is a name as users write it, of its registry or of this proxy. Return JSON with the
     image's full name, its address here (null if it has none), its tags, and whether there are
-    more. Raise RegistryError.
+    more. May raise RegistryError.
     """
     context = get_context()
     proxy = build_proxy(context)

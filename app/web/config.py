@@ -51,7 +51,7 @@ def _list_files(proxy: Proxy) -> str:
         f"{f'{url}/config/{name}'.ljust(width)}  {client.title}: {client.path}\n"
         for name, client in clients.CLIENTS.items()
     )
-    return f"The files to pull through this proxy:\n\n{''.join(lines)}"
+    return f"The files that set up clients to pull through this proxy:\n\n{''.join(lines)}"
 
 
 def _build_text(text: str, status: HTTPStatus) -> Response:

@@ -79,7 +79,7 @@ class Proxy:
 
     @property
     def hub_mirror_url(self) -> str | None:
-        """The URL where names without a registry are Docker Hub's, or None if there is none."""
+        """The URL where names without a registry are Docker Hub's, or None if they are not."""
         for row in self.rows:
             if row.name == DOCKER_HUB and (row is self.default or row.hosts):
                 return self.url_of(row)
@@ -155,7 +155,7 @@ class Proxy:
         return next((name for name in names if ":" not in name), "")
 
     def _may_be_taken_for_another(self, row: Registry) -> bool:
-        """Return whether a name at the default registry `row` may begin with another's prefix.
+        """Return whether a name in the default registry `row` may begin with the prefix of another.
 
         Docker Hub's namespaces contain no dot, so only a prefix without one can clash there.
         """

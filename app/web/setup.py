@@ -21,7 +21,7 @@ def build_login(client: ClientRecipe, proxy: Proxy) -> tuple[str, str]:
     The text is empty if the client has no login of its own, or if the proxy is below a path.
     """
     location, format_login = _LOGINS.get(client.name, (TERMINAL, _format_no_login))
-    if proxy.has_path:  # clients log in at hosts
+    if proxy.has_path:  # clients log in to hosts
         return TERMINAL, ""
     return (client.path if location else TERMINAL), format_login(proxy.authority)
 

@@ -1,4 +1,4 @@
-"""Why gunicorn could not listen at an address, and what a start does without.
+"""Why gunicorn could not listen on an address, and what a start does without.
 
 tests/wire/test_start.py has the messages whole.
 """
@@ -58,7 +58,7 @@ def test_who_listens_elsewhere_is_not_in_the_way(port: int) -> None:
 
 
 def test_a_port_that_is_shared(port: int) -> None:
-    """With --reuse-port several programs may listen at one port, if all of them say so."""
+    """With --reuse-port several programs may listen on one port, if all of them say so."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.3", port))
@@ -69,7 +69,7 @@ def test_a_port_that_is_shared(port: int) -> None:
 
 @pytest.mark.parametrize("second", ["127.0.0.3", "0.0.0.0"])  # noqa: S104 - as above
 def test_an_address_that_is_given_twice(second: str) -> None:
-    """Gunicorn binds both, and can listen at one."""
+    """Gunicorn binds both, and can listen on one."""
     port = free_port()
     (fault,) = find_listen_faults([["127.0.0.3", port], [second, port]])
     assert fault.startswith(f"{second}:{port}: another listen address already uses this port")

@@ -41,7 +41,7 @@ def record_anonymous_token(
 ) -> None:
     """Record for `seconds` that a caller's name is that of an anonymous token.
 
-    `shared_key` is the key of the token's `SHARED_TOKENS_KIND` note. Raise StoreError.
+    `shared_key` is the key of the token's `SHARED_TOKENS_KIND` note. May raise StoreError.
     """
     value = json.dumps({"names": sorted(names), "shared": shared_key})
     ledger.tokens.record(ANONYMOUS_TOKENS_KIND, caller, value, seconds)
@@ -67,7 +67,7 @@ def parse_anonymous_token(value: str | None) -> AnonymousToken | None:
 
 
 def forget_anonymous_token(ledger: Ledger, token: AnonymousToken) -> None:
-    """Stop giving out a token, since the registry does not accept it; raise StoreError."""
+    """Stop giving out a token, since the registry does not accept it; may raise StoreError."""
     if ledger.tokens.lookup(SHARED_TOKENS_KIND, token.shared_key) is not None:
         ledger.tokens.delete(SHARED_TOKENS_KIND, token.shared_key)
 
@@ -88,7 +88,7 @@ class CallerKind(Enum):
     """The kind of credentials that a caller presents."""
 
     ANONYMOUS = auto()
-    """No Authorization, or a placeholder token for none."""
+    """No Authorization, or a placeholder token that stands for no credentials."""
     TOKEN = auto()
     CREDENTIALS = auto()
     """Basic, and every scheme other than Bearer."""

@@ -66,7 +66,7 @@ def _is_absent(member: Member | None, accepts: Sequence[str]) -> bool:
     )
 
 
-# What an answer says.
+# The meaning of an answer.
 
 ERROR_DOCUMENT_LIMIT: Final = 1 << 20
 """Bytes: a page or an error document in place of a blob is smaller, even with all its pictures."""

@@ -177,7 +177,7 @@ class BlobCache:
         """Ask the registry with a HEAD whether a repository holds a cached blob.
 
         Return the status of its answer. Return None, without asking, if the blob is confirmed or
-        not cached, or if another request has just asked. Raise RegistryError.
+        not cached, or if another request has just asked. May raise RegistryError.
         """
         blob_request = self._build_request(caller, name, digest, request)
         with self._single_flight.lead(blob_request.key, request.client) as is_leader:

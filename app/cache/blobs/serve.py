@@ -1,7 +1,7 @@
-"""A client's request for a blob: what it asks of the registry, and the answers to it.
+"""A client's request for a blob: its questions to the registry, and the answers to the client.
 
-It asks for itself, or leads a fetch for all readers. The answers carry the blob, or a part of it,
-from a file: a cached one or a growing spool.
+The request asks on behalf of its own client, or leads a fetch for all readers. The answers carry
+the blob, or a part of it, from a file: a cached one or a growing spool.
 """
 
 from contextlib import ExitStack, suppress
@@ -187,7 +187,7 @@ def build_accel_reply(reply: Reply, location: str) -> Reply:
 
 
 _CONTENT_TYPE: Final = "application/octet-stream"
-"""The Content-Type of every blob, whatever the registry's. The manifest gives the real type."""
+"""The Content-Type of every blob, whatever the registry sends. The manifest gives the real type."""
 
 
 def build_cached_reply(
@@ -196,9 +196,9 @@ def build_cached_reply(
     cache_headers: Headers,
     accel_location: str | None,
 ) -> Reply:
-    """Return the answer from a cached blob, or one for nginx if `accel_location` is set.
+    """Return the answer from a cached blob; with `accel_location`, nginx sends the body if it can.
 
-    The answer's body takes the opened blob over; if there is no body, the blob is closed.
+    The answer's body takes over the opened blob; if there is no body, the blob is closed.
     """
     part = select_range(blob_request.request, blob_request.digest, content.size)
     fields = _build_headers(blob_request, part, content.public_seconds_left) + cache_headers
@@ -267,7 +267,7 @@ class BlobRefused(Exception):
 
 
 def lead_fetch(blob_request: BlobRequest, lead: FetchLease, fetches: Fetches) -> Spool | None:
-    """Start the fetch and return its spool; None if it cannot be fetched for all readers.
+    """Start the fetch and return its spool; None if the blob cannot be fetched for all readers.
 
     Raise BlobRefused if the registry answers with something else, RegistryError if it does not
     answer, and OSError if nothing can be written. `lead` is released in all these cases.
@@ -300,7 +300,10 @@ def _release(lead: FetchLease) -> None:
 
 
 def _fetch_rest(blob_request: BlobRequest, lead: FetchLease) -> tuple[RemainingBody, int] | None:
-    """Return the missing bytes, and the size of the whole blob; None if they do not fit."""
+    """Return the missing bytes and the size of the whole blob.
+
+    Return None if the answer does not fit the bytes that are already here.
+    """
     if lead.size is not None and lead.offset == lead.size:
         return _confirm_complete(blob_request, lead.size)
     reply = blob_request.fetch_rest(lead.offset)
@@ -317,7 +320,7 @@ def _fetch_rest(blob_request: BlobRequest, lead: FetchLease) -> tuple[RemainingB
 
 
 def _is_refusal(reply: Reply) -> bool:
-    """Return whether the registry would refuse the whole blob too, and not only its rest."""
+    """Return whether the registry would refuse the whole blob too, and not only the rest of it."""
     return reply.is_error and reply.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
@@ -336,7 +339,7 @@ def _verify_buffered(reply: Reply, digest: Digest) -> Reply:
     try:
         data = reply.read()
     except BodyBroken as error:
-        message = "the registry broke off in a blob"
+        message = "the registry broke off in the middle of a blob"
         raise UpstreamUnavailable(message) from error
     finally:
         reply.close()

@@ -1,4 +1,4 @@
-"""Manifests by digest, which never change: a cached one is a hit without asking the registry."""
+"""Manifests by digest, which never change: a cached one is served without asking the registry."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -94,7 +94,7 @@ class ManifestsByDigest:
     def _serve_joined(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
     ) -> Reply | None:
-        """Return the answer from another request's fetch; None if the client cannot have that."""
+        """Return the answer from another request's fetch; None if this client may not have it."""
         copy = self.cached_manifests.lookup(caller, name, digest)
         if copy is None or not copy.is_accepted_by(request):
             return None

@@ -138,7 +138,7 @@ class ManifestsByTag:
     ) -> Reply | None:
         """Return the answer from another request's fetch, confirmed with a HEAD if it is older.
 
-        Return None without such an answer, or if this client cannot have it.
+        Return None if there is no such answer, or if this client may not have it.
         """
         target = self.tags.lookup(name, tag, get_accept_headers(request))
         if target is None:

@@ -162,7 +162,7 @@ def _find_digest(reply: Reply, reference: Reference) -> Digest | None:
 def _verify(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> bool:
     """Return whether the hash of the bytes is the digest.
 
-    Return False if that cannot be decided: the answer is passed on, as without a cache. Raise
+    Return False if that cannot be decided: the answer is passed on uncached. Raise
     UpstreamMisbehaved if the hash is wrong and the client asked by digest.
     """
     is_encoded = reply.header("content-encoding").lower() not in {"", "identity"}
@@ -172,6 +172,6 @@ def _verify(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> 
     if digest.matches(data):
         return True
     if isinstance(reference, Digest):
-        message = "the registry sent a different manifest from the one that was asked for"
+        message = "the registry sent a different manifest from the one requested"
         raise UpstreamMisbehaved(message)
     return False

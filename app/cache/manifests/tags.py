@@ -107,7 +107,7 @@ class TagTargets:
     def write(
         self, name: RepositoryName, tag: Tag, accepts: Sequence[str], answer: TagAnswer
     ) -> None:
-        """Do as `record` does, on a thread of the disk; raise StoreError."""
+        """Do as `record` does, on a thread of the disk; may raise StoreError."""
         value = json.dumps({"digest": answer.digest, "media_type": answer.media_type})
         evidence = Evidence(self._build_subject(name, tag), answer.requested_at)
         keys = self._build_keys(name, tag, accepts)
@@ -146,20 +146,20 @@ class TagTargets:
 
 
 def lookup_digests(ledger: Ledger, registry: str, repository: str, tag: str) -> set[Digest]:
-    """Return all digests noted for a tag, for whatever client; raise StoreError."""
+    """Return all digests noted for a tag, for whatever client; may raise StoreError."""
     values = ledger.tags.lookup_prefix(_KIND, _build_key(registry, repository, tag, "")).values()
     targets = (_parse_target(Note(value, 0.0, None), exact=False, latest=False) for value in values)
     return {target.digest for target in targets if target}
 
 
 def forget_tag(ledger: Ledger, registry: str, repository: str, tag: str) -> None:
-    """Forget all notes of a tag; raise StoreError."""
+    """Forget all notes of a tag; may raise StoreError."""
     for key in ledger.tags.lookup_prefix(_KIND, _build_key(registry, repository, tag, "")):
         ledger.tags.delete(_KIND, key)
 
 
 def forget_tags(ledger: Ledger, registry: str, repository: str) -> None:
-    """Forget the notes of all tags of a repository; raise StoreError."""
+    """Forget the notes of all tags of a repository; may raise StoreError."""
     ledger.tags.keep_latest(_KIND, f"{registry}/{repository}:", 0)
 
 

@@ -56,7 +56,7 @@ class PingResult:
 
 
 _ANSWER_LIMIT: Final = 1024 * 1024
-"""The most bytes of a token service's answer. The largest tokens seen are about 20 KB."""
+"""The maximum size of a token service's answer. The largest tokens seen are about 20 KB."""
 
 _POST_REFUSALS: Final = frozenset({
     HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -76,7 +76,7 @@ def _load_suffixes() -> PublicSuffixList:
 
 @dataclass(frozen=True, slots=True)
 class TokenService:
-    """The URL that issues tokens, and the `service` to name there ("" for none)."""
+    """The URL that issues tokens, and the `service` to name there ("" if it has no name)."""
 
     url: str
     service: str

@@ -186,10 +186,10 @@ _EVERYTHING: Final = "*"
 """Stands for all requests: neither a repository name nor a token request can equal it."""
 
 _CONTENT_LIMIT: Final = 4096
-"""The most bytes of a body that is repeated as it is."""
+"""The maximum size, in bytes, of a body that is repeated as it is."""
 
 _FIELDS_LIMIT: Final = 4096
-"""The most bytes of a header section that is repeated, names and values."""
+"""The maximum size, in bytes, of the header names and values that are repeated."""
 
 _LIMIT_FIELD_PREFIXES: Final = ("retry-after", "ratelimit", "x-ratelimit")
 """Prefixes of the header fields that say when to come back; they are repeated with any body."""

@@ -1,4 +1,4 @@
-"""Who waits for an upstream, and until when.
+"""The client that waits for an upstream, and its deadline.
 
 A `Call` says both. Every wait ends when its deadline passes or its client disconnects.
 """

@@ -177,7 +177,7 @@ class Redirects:
 
 
 def _send(target: RequestTarget, method: str, fields: Headers, call: Call) -> requests.Response:
-    """Send a request to a place and return the response; raise RegistryError."""
+    """Send a request to a place and return the response; may raise RegistryError."""
     try:
         if target.must_be_checked:
             target.session.refuse_proxy_resolution(target.url)

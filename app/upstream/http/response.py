@@ -229,7 +229,7 @@ class ChunkedReader:
 
 
 _TLS_RECORD: Final = 16 * 1024
-"""The most bytes that one read from a TLS socket returns (RFC 8446, section 5.1)."""
+"""The maximum number of bytes that one read from a TLS socket returns (RFC 8446, section 5.1)."""
 
 
 class UpstreamResponse(http.client.HTTPResponse):

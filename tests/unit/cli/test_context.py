@@ -48,7 +48,7 @@ def test_another_user(tmp_path: Path) -> None:
 def test_no_cache_yet(tmp_path: Path) -> None:
     """Whoever makes it may, but for root: whose it will be is not known."""
     if os.geteuid() == 0:
-        with pytest.raises(click.ClickException, match="start Docxy, or run this as its user"):
+        with pytest.raises(click.ClickException, match="start Docxy, or run this command"):
             check_owner(tmp_path / "cache", None)
     else:
         check_owner(tmp_path / "cache", None)

@@ -337,7 +337,7 @@ def test_another_size_than_before(bench: Bench) -> None:
     lead.release()
     again = fetches.try_acquire(DIGEST)
     assert again is not None
-    with pytest.raises(OSError, match="another size"):
+    with pytest.raises(OSError, match="a different size"):
         again.start(len(DATA) + 1)
     again.release()
 
