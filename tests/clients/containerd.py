@@ -33,13 +33,19 @@ class Containerd:
         `mirrors` maps a registry to the URL that is asked first, by a hosts.toml file, and so with
         the query `ns`. `user` is name:password, and goes to whatever host asks.
         """
+        self.fetch(reference, user=user, mirrors=mirrors)
+        return self.digests(reference)
+
+    def fetch(
+        self, reference: str, *, user: str | None = None, mirrors: Mapping[str, str] | None = None
+    ) -> None:
+        """Pull an image as `pull` does, and do not look at it."""
         if mirrors is None:
             options = ["--tlscacert", str(self.ca)] if self.ca else ["--plain-http"]
         else:
             options = ["--hosts-dir", str(self._hosts_dir(mirrors))]
         login = ["--user", user] if user else []
         self.ctr("images", "pull", "--snapshotter", "native", *options, *login, reference)
-        return self.digests(reference)
 
     def digests(self, reference: str) -> frozenset[str]:
         """Return the digests of an image's index, manifests, configs and layers that are here."""

@@ -35,8 +35,12 @@ class Docker:
         They are those of the index or manifest, the config (the classic image store only) and the
         unpacked layers.
         """
-        self.docker("pull", "--quiet", reference)
+        self.fetch(reference)
         return self.digests(reference)
+
+    def fetch(self, reference: str) -> None:
+        """Pull an image, and do not look at it."""
+        self.docker("pull", "--quiet", reference)
 
     def digests(self, reference: str) -> frozenset[str]:
         """Return the digests of an image in the store."""

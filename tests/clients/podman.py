@@ -42,10 +42,14 @@ class Podman:
 
         They are those of the index, the manifest, the config and the unpacked layers.
         """
+        self.fetch(reference, creds=creds)
+        return self.digests(reference)
+
+    def fetch(self, reference: str, *, creds: str | None = None) -> None:
+        """Pull an image, and do not look at it."""
         login = ["--creds", creds] if creds else []
         command = [*self._podman, "pull", "--quiet", *self._pull_tls, *login, reference]
         run(command, env=self._env)
-        return self.digests(reference)
 
     def push(self, reference: str, there: str) -> None:
         """Push an image of the storage to somewhere else."""

@@ -12,6 +12,7 @@ from typing import ParamSpec
 from werkzeug.datastructures import Headers
 
 from tests.hub.gates import Gate
+from tests.hub.lines import Line
 from tests.hub.messages import Answer, Request
 
 P = ParamSpec("P")
@@ -71,6 +72,9 @@ class Fault:
     stall_after: int | None = None
     """Send nothing after so many bytes of the body until the client or the hub closes."""
     bytes_per_second: int | None = None
+    """For each of these answers alone."""
+    line: Line | None = None
+    """For all answers together that have this line."""
 
     def fits(self, part: str, request: Request) -> bool:
         """Tell whether this request suffers."""

@@ -132,8 +132,13 @@ def layer(files: Mapping[str, bytes], kind: Kind = OCI_KIND) -> Blob:
     return Blob(kind.layer, gzip.compress(tar, 1, mtime=0), digest_of(tar))
 
 
-def image(layers: Sequence[Blob], kind: Kind = OCI_KIND, platform: str = "linux/amd64") -> Image:
-    """Return an image for one platform."""
+def image(
+    layers: Sequence[Blob],
+    kind: Kind = OCI_KIND,
+    platform: str = "linux/amd64",
+    author: str | None = None,
+) -> Image:
+    """Return an image for one platform; those of different authors share their layers alone."""
     system, _, architecture = platform.partition("/")
     config = {
         "architecture": architecture,
@@ -143,6 +148,8 @@ def image(layers: Sequence[Blob], kind: Kind = OCI_KIND, platform: str = "linux/
         "rootfs": {"type": "layers", "diff_ids": [blob.diff_id for blob in layers]},
         "history": [{"created": _EPOCH, "created_by": "tests/hub"} for _ in layers],
     }
+    if author:
+        config["author"] = author
     config_blob = Blob(kind.config, _dump(config))
     manifest = {
         "schemaVersion": 2,

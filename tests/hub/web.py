@@ -18,6 +18,7 @@ from werkzeug.datastructures import Headers
 
 from tests.hub.faults import Cut, Fault, Faults, Stall
 from tests.hub.gates import Gate
+from tests.hub.lines import Line
 from tests.hub.messages import Answer, Body, Request
 from tests.hub.record import Recorder
 
@@ -87,6 +88,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def _send(self, number: int, answer: Answer, fault: Fault) -> None:
         sent = 0
+        line = fault.line or (fault.bytes_per_second and Line(fault.bytes_per_second))
         silent = self.command == "HEAD" or answer.status in _BODILESS
         chunked = not silent and "Content-Length" not in answer.headers
         head: bytes | None = self._head(answer, chunked=chunked)
@@ -96,8 +98,8 @@ class Connection(BaseHTTPRequestHandler):
                 self._write(framed if head is None else head + framed)
                 head = None
                 sent += len(piece)
-                if fault.bytes_per_second:
-                    self._hold(len(piece) / fault.bytes_per_second)
+                if line:
+                    self._hold(line.take(len(piece)))
             self._write((head or b"") + (b"0\r\n\r\n" if chunked else b""))
         except (Cut, Stall) as ending:
             self._write(head or b"")

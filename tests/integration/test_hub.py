@@ -15,6 +15,7 @@ from tests import programs
 from tests.hub.content import SBOM_TYPE, SIGNATURE_TYPE, single
 from tests.hub.hub import Hub
 from tests.hub.images import DOCKER_LIST, OCI_INDEX, digest_of
+from tests.hub.lines import Line
 from tests.integration.asking import ALPINE, LATEST, Client
 from tests.servers import clean_environment, wait_until
 
@@ -530,6 +531,16 @@ def test_bytes_per_second(client: Client, hub: Hub, signed: str) -> None:
     begin = time.monotonic()
     assert len(client.get(signed).content) == SIZE
     assert time.monotonic() - begin >= 0.2
+
+
+def test_line(client: Client, hub: Hub, signed: str) -> None:
+    """Bodies that share a line take as long together as one after the other."""
+    hub.fail(part="cdn", times=None, line=Line(SIZE * 8))
+    begin = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        bodies = pool.map(lambda _: client.get(signed).content, range(4))
+        assert [len(body) for body in bodies] == [SIZE] * 4
+    assert time.monotonic() - begin >= 0.4
 
 
 def test_headers_dropped_and_added(client: Client, hub: Hub) -> None:
