@@ -17,6 +17,9 @@ from bench import (
     nginx,
     observing_page,
     page,
+    pull_cases,
+    pulls,
+    pulls_page,
     servers,
     soak,
     soak_page,
@@ -38,12 +41,14 @@ _PAGE: Final = ROOT / "docs" / "performance.md"
 _FULL: Final = Plan(
     rounds=7, slow_clients=400, slow_seconds=20, load_seconds=3,
     observed_processes=3, observed_rounds=3, observed_seconds=2,
-    copies=5, soak_clients=500, soak_seconds=60, soak_write_timeout=10,
+    copies=5, pulls=pull_cases.CASES,
+    soak_clients=500, soak_seconds=60, soak_write_timeout=10,
 )  # fmt: skip
 _QUICK: Final = Plan(
     rounds=2, slow_clients=40, slow_seconds=3, load_seconds=1,
     observed_processes=2, observed_rounds=1, observed_seconds=1,
-    copies=2, soak_clients=60, soak_seconds=8, soak_write_timeout=4,
+    copies=2, pulls=pull_cases.shorten(pull_cases.CASES),
+    soak_clients=60, soak_seconds=8, soak_write_timeout=4,
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -55,12 +60,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     parser.add_argument(
         "--only",
-        choices=["access", "cache", "observing", "soak"],
+        choices=["access", "cache", "observing", "pulls", "soak"],
         help="measure and write this section alone",
     )
     parser.add_argument("--write", type=Path, help="where the page goes", metavar="FILE")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    # It logs each redirect, with the signed URL.
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
     started = time.monotonic()
     output = arguments.write or (None if arguments.quick else _PAGE)
     if arguments.only:
@@ -90,6 +97,11 @@ def _write_section(name: str, plan: Plan, output: Path | None) -> None:
             section = observing_page.render(OBSERVING.measure(plan, folder, content, upstream))
         elif name == "access":
             section = access_page.render(ACCESS.measure(plan, folder, content, upstream))
+        elif name == "pulls":
+            misses_folder = folder / "misses"
+            misses_folder.mkdir()
+            misses = cached.measure_misses(plan.rounds, misses_folder, content, upstream)
+            section = pulls_page.render(pulls.measure_pulls(folder, plan.pulls), misses)
         else:
             section = cache_page.render(cached.measure(plan, folder, content, upstream))
     sys.stdout.write(section)
@@ -116,6 +128,7 @@ def _measure_all(plan: Plan, blob_size: int) -> page.Run:
         cached_figures = cached.measure(plan, folder, content, upstream)
         observing = OBSERVING.measure(plan, folder, content, upstream)
         access = ACCESS.measure(plan, folder, content, upstream)
+        pull_figures = pulls.measure_pulls(folder, plan.pulls)
         soak_figures = _run_soak(plan, folder, content, upstream)
         return page.Run(
             plan,
@@ -128,6 +141,7 @@ def _measure_all(plan: Plan, blob_size: int) -> page.Run:
             cached_figures,
             observing,
             access,
+            pull_figures,
             soak_figures,
         )
 

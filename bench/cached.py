@@ -95,6 +95,18 @@ def measure(plan: Plan, folder: Path, content: Content, upstream: nginx.Upstream
     )
 
 
+def measure_misses(
+    rounds: int, folder: Path, content: Content, upstream: nginx.Upstream
+) -> dict[str, DownloadFigures]:
+    """Measure misses alone, in a folder that nothing else uses."""
+    with _run_contenders(folder, content, upstream) as (uncached, contenders):
+        misses = _prepare_misses(content, uncached, contenders)
+        for number in range(rounds):
+            _measure_misses(content, uncached, contenders, misses)
+            logger.info("misses: round %s of %s", number + 1, rounds)
+    return misses
+
+
 @contextmanager
 def _run_contenders(
     folder: Path, content: Content, upstream: nginx.Upstream
@@ -138,15 +150,11 @@ def _wait_until_stored(store: Store, digest: str) -> None:
 def _measure_downloads(
     plan: Plan, folder: Path, content: Content, uncached: Server, contenders: Sequence[_Contender]
 ) -> tuple[dict[str, DownloadFigures], dict[str, DownloadFigures]]:
+    misses = _prepare_misses(content, uncached, contenders)
     names = [contender.server.name for contender in contenders]
     hits = {name: DownloadFigures() for name in (FILE, *names)}
-    misses = {name: DownloadFigures() for name in (UNCACHED, *names)}
-    for contender in contenders:
-        _measure_download(contender.server, content, DownloadFigures())
-        contender.settle()
     content_directory = folder / "cache" / "content" / _REGISTRY
     (file,) = content_directory.glob(f"*/*/{content.blob_digest.partition(':')[2]}")
-    _measure_download(uncached, content, DownloadFigures())
     for number in range(plan.rounds):
         with nginx.file_server(folder, content, file) as file_server:
             reference = Server(FILE, file_server.port, file_server.pid, file_server.pid)
@@ -156,13 +164,34 @@ def _measure_downloads(
             for _ in range(HITS):
                 for server in in_turn:
                     _measure_download(server, content, hits[server.name])
-        _measure_download(uncached, content, misses[UNCACHED])
-        for contender in contenders:
-            contender.forget()
-            _measure_download(contender.server, content, misses[contender.server.name])
-            contender.settle()
+        _measure_misses(content, uncached, contenders, misses)
         logger.info("cached downloads: round %s of %s", number + 1, plan.rounds)
     return hits, misses
+
+
+def _prepare_misses(
+    content: Content, uncached: Server, contenders: Sequence[_Contender]
+) -> dict[str, DownloadFigures]:
+    """Download once through each server, so that all are connected to the upstream."""
+    for contender in contenders:
+        _measure_download(contender.server, content, DownloadFigures())
+        contender.settle()
+    _measure_download(uncached, content, DownloadFigures())
+    names = [contender.server.name for contender in contenders]
+    return {name: DownloadFigures() for name in (UNCACHED, *names)}
+
+
+def _measure_misses(
+    content: Content,
+    uncached: Server,
+    contenders: Sequence[_Contender],
+    measured: Mapping[str, DownloadFigures],
+) -> None:
+    _measure_download(uncached, content, measured[UNCACHED])
+    for contender in contenders:
+        contender.forget()
+        _measure_download(contender.server, content, measured[contender.server.name])
+        contender.settle()
 
 
 def _measure_download(server: Server, content: Content, measured: DownloadFigures) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from bench import clients, proc, wrk
 from bench.content import MIB, Content
+from bench.pull_cases import Case
 from bench.wrk import Load
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Plan:
     """Rounds with each process."""
     observed_seconds: int
     copies: int
+    pulls: Sequence[Case]
     soak_clients: int
     soak_seconds: float
     soak_write_timeout: int

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bench import access_page, cache_page, machine, observing_page, soak_page
+from bench import access_page, cache_page, machine, observing_page, pulls_page, soak_page
 from bench.cached import CacheFigures
 from bench.content import Content
 from bench.figures import Figure
 from bench.measure import CONCURRENCY, SLOW_RATE, Downloads, Memory, Plan, Requests
 from bench.nginx import PEER_BUFFER, UPSTREAM_WORKERS
+from bench.pull_cases import PullFigures
 from bench.soak import Soak
 from bench.targets import Target, format_reasons, format_table
 from bench.variants import Comparison
@@ -29,6 +30,7 @@ class Run:
     cached: CacheFigures
     observing: Comparison
     access: Comparison
+    pulls: PullFigures
     soak: Soak
 
 
@@ -52,6 +54,7 @@ def render(run: Run, *, title: str) -> str:
         cache_page.render(run.cached),
         observing_page.render(run.observing),
         access_page.render(run.access),
+        pulls_page.render(run.pulls, run.cached.misses),
         soak_page.render(run.soak),
         "## Method\n",
         *_describe_method(run),

@@ -2,11 +2,15 @@
 
 import contextlib
 import os
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 _PROC: Final = Path("/proc")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+_SAMPLING_INTERVAL: Final = 0.2
+"""Seconds between two samples of memory."""
 
 
 def list_tree(pid: int) -> list[int]:
@@ -36,6 +40,29 @@ def read_resident_kib(pid: int) -> int:
             return int(line.split()[1])
     message = "the kernel does not report the resident memory"
     raise RuntimeError(message)
+
+
+@contextlib.contextmanager
+def watch_memory(pids: Sequence[int], growth: list[float] | None) -> Iterator[None]:
+    """Append the MiB by which the resident memory of processes grew at most; None: do nothing."""
+    if growth is None:
+        yield
+        return
+    ended = threading.Event()
+    samples = [sum(map(read_resident_kib, pids))]
+
+    def watch() -> None:
+        while not ended.wait(_SAMPLING_INTERVAL):
+            samples.append(sum(map(read_resident_kib, pids)))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    growth.append((max(samples) - samples[0]) / 1024)
 
 
 def _read_ticks(pid: int) -> int:

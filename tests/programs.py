@@ -32,7 +32,7 @@ def require(*names: str) -> None:
     """Skip the test where a program is missing; fail it in CI, unless this Debian has none."""
     for name in names:
         if path(name):
-            if name in _UNPACK_AS_ROOT and not _may_be_root():
+            if name in _UNPACK_AS_ROOT and not may_be_root():
                 pytest.skip(f"{name} needs root, or user namespaces")
             continue
         if name in _NOT_IN_DEBIAN_12 and _debian_release() == _DEBIAN_12:
@@ -91,7 +91,7 @@ def podman_version() -> tuple[int, ...]:
 
 
 @functools.cache
-def _may_be_root() -> bool:
+def may_be_root() -> bool:
     """Tell whether this user is root, or may become it in a namespace (not so in a chroot)."""
     command = ["unshare", "--user", "--map-root-user", "--mount", "true"]
     return (

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
 def test_a_quick_run() -> None:
     """Each server of the benchmark starts, and each section of the published page is printed."""
-    programs.require("nginx", "docker-registry", "wrk")
+    programs.require("nginx", "docker-registry", "wrk", "skopeo")
     run = subprocess.run(
         [sys.executable, "-m", "bench", "--quick"],
         cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False,
