@@ -4,10 +4,94 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from enum import StrEnum
 from time import monotonic
 from typing import Final, Protocol
 
-from app.source import NOBODY, Budget, Event, Observer
+
+class Event(StrEnum):
+    """An event inside a source that is worth counting.
+
+    The text below each member says what `about` and `amount` of `Observer.observe` mean for it.
+    """
+
+    REQUEST_SENT = "asked"
+    """A request was sent to an upstream: a registry, its token service or its CDN."""
+    RESPONSE_RECEIVED = "answered"
+    """The head of the response arrived. `about`: its status; `amount`: the seconds it took."""
+    REQUEST_FAILED = "failed"
+    """No response arrived. `about`: the error, in one word."""
+    BODY_RECEIVED = "received"
+    """Part of a body arrived. `amount`: its bytes."""
+    RETRIED = "retried"
+    """A request is retried."""
+    RESUMED = "resumed"
+    """A body broke off and was resumed."""
+    CIRCUIT_OPENED = "opened"
+    """The circuit breaker of a host opened."""
+    CIRCUIT_CLOSED = "closed"
+    """The circuit breaker of a host closed."""
+    TOKEN_RESPONSE = "token"  # noqa: S105 - no password
+    """A token service answered. `about`: its status."""
+    PULL_SPENT = "pull spent"
+    """A registry answered a GET with a manifest, which Docker Hub counts as a pull."""
+    PULL_SAVED = "pull saved"
+    """A client's GET of a manifest was answered without spending a pull."""
+    CACHE_OUTCOME = "cache"
+    """The cache answered. `about`: how, in the words of `Cache-Status`."""
+    FETCH_OPENED = "fetch opened"
+    """A connection over which the cache fetches parts of a blob was added to a fetch."""
+    FETCH_CLOSED = "fetch closed"
+    """Such a connection ended. `about`: how, in one word."""
+    FETCH_RECEIVED = "fetch received"
+    """Such a connection has ended. `about`: "first" or "added"; `amount`: the bytes it brought."""
+    EVICTED = "evicted"
+    """Entries were evicted to make room. `amount`: how many."""
+    CACHE_FAILED = "cache failed"
+    """The cache could not store or find an entry. `about`: the fault, in one word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The number of pulls that an identity has left, as reported by a registry.
+
+    `identity` distinguishes identities without revealing who they are. `window` is in seconds.
+    """
+
+    identity: str
+    limit: int
+    remaining: int
+    window: int
+
+
+class Observer(Protocol):
+    """Receives the events in the source of one registry, each once, where it happens.
+
+    Neither method raises or blocks.
+    """
+
+    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
+        """Record an event.
+
+        `about` takes only a small set of values, whatever clients and registries send.
+        """
+
+    def record_budget(self, budget: Budget) -> None:
+        """Record how many pulls an identity has left, as a registry has just reported."""
+
+
+class _NullObserver:
+    """An observer that ignores everything."""
+
+    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
+        """Ignore the event."""
+
+    def record_budget(self, budget: Budget) -> None:
+        """Ignore the budget."""
+
+
+NOBODY: Final[Observer] = _NullObserver()
+
 
 LOW: Final = 0.1
 """The fraction of its limit below which an identity is low on pulls."""

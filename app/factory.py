@@ -13,13 +13,13 @@ from app.access.networks import NetworkPolicy, Networks
 from app.access.tokens import Guard, TokenIssuer
 from app.access.users import SharedSecret, Users
 from app.cache import confirming
-from app.cache.blobs.blobs import measure_unfinished
+from app.cache.blobs.unfinished import measure_unfinished, remove_spools
 from app.cache.policy import CachePolicy
 from app.cache.source import Cache
 from app.cli import commands
 from app.cli.context import CliContext, check_owner
 from app.config.settings import Settings
-from app.events import UNWATCHED, ExchangeObserver
+from app.events import NOBODY, UNWATCHED, ExchangeObserver, Observer
 from app.metrics.figures import Figures, Metrics
 from app.registries import DOCKER_HUB, Registries
 from app.routes import (
@@ -37,11 +37,11 @@ from app.routes.access_log import AccessLog
 from app.routes.context import Services
 from app.routes.flask_app import Application
 from app.routes.forwarded import ForwardedHeaders
-from app.source import NOBODY, Observer, Source
-from app.spools.lead import UnreadLimits
+from app.source import Source
 from app.store.blobs import SizeLimits
 from app.store.secret import load_token_key
 from app.store.store import find_owner, open_directory
+from app.transfer.watch import UnreadLimits
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
 from app.upstream.http.known_registries import KnownRegistries
@@ -210,12 +210,16 @@ def _build_cache(settings: Settings, observer: Observer) -> Cache | None:
         tag_ttl=settings.tag_ttl,
         stale_ttl=settings.stale_ttl,
         unread_limits=build_unread_limits(settings),
+        fetch_connections=settings.fetch_connections,
+        resume_budget=settings.resume_budget,
         accel_location=settings.accel_location,
         verify_blobs=settings.verify_blobs,
     )
     storage = open_directory(
-        settings.cache_dir, limits, measure_spools=lambda spools: measure_unfinished(spools)[1]
+        settings.cache_dir, limits, measure_unfinished=lambda path: measure_unfinished(path)[1]
     )
+    if not commands.is_command_running():
+        remove_spools(storage.unfinished)
     return Cache(storage, policy, observer)
 
 

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from errno import ECONNRESET
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -109,6 +108,25 @@ class Unmetered:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where redirects have led for some content, such as a signed URL of a CDN.
+
+    `etag` is the ETag that the content has there, or "".
+    """
+
+    url: str = field(repr=False)
+    etag: str = ""
+
+
+class PlaceExpired(Exception):
+    """A place no longer serves the content, as when a signed URL has expired."""
+
+
+class PlaceForbidden(Exception):
+    """A place is at a registry that this client may not read, though another client may."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestBody:
     """The body of a request: `length` bytes, which can be read once.
 
@@ -131,7 +149,11 @@ class Request:
     proxy gets the token itself. `permit` is None if the client may read everything. `has_fallback`
     returns whether the caller can answer without the registry. It is called after an attempt has
     failed and may block on the disk. If it returns True, the retries end early. None means that the
-    caller has no fallback. `deadline` is the monotonic time at which waiting for the registry ends.
+    caller has no fallback. `place` is asked instead of the registry, for more of the content that
+    came from there; the source raises PlaceExpired if it no longer serves it, and PlaceForbidden if
+    `permit` raises. `deadline` is the monotonic time at which waiting for the registry ends.
+    `is_answered` says that the client has its status line already: it cannot react to a 401, so an
+    anonymous token that the registry refuses is replaced.
     """
 
     method: str
@@ -143,7 +165,9 @@ class Request:
     renew_authorization: Callable[[str], str] | None = None
     permit: Permit | None = None
     has_fallback: Callable[[], bool] | None = None
+    place: Place | None = None
     deadline: float = float("inf")
+    is_answered: bool = False
 
     @property
     def authorization(self) -> str:
@@ -217,8 +241,10 @@ class Reply:
     the exact length of the body in bytes, or None if the registry did not say. In the reply to a
     HEAD, it is the length of the body that a GET would get.
     `redirect_targets` lists the other repositories of the table that redirects led to, by registry
-    and name. The receiver of a reply must close it, whether or not it has read the body. Reading a
-    body that is a file or a stream may raise BodyBroken, and is possible only once.
+    and name. `place` is where redirects have led; None if the registry itself has answered.
+    `is_remembered` says that the registry was not asked, and gave this answer before. The receiver
+    of a reply must close it, whether or not it has read the body. Reading a body that is a file or
+    a stream may raise BodyBroken, and is possible only once.
     """
 
     status: int
@@ -230,6 +256,8 @@ class Reply:
     body: Body = b""
     close: Callable[[], None] = do_nothing
     redirect_targets: Sequence[tuple[str, RepositoryName]] = ()
+    place: Place | None = None
+    is_remembered: bool = False
 
     def header(self, name: str) -> str:
         """Return the first value of a header, or "" if the reply has none."""
@@ -285,84 +313,6 @@ class Source(Protocol):
 
     def reach(self) -> None:
         """Return None if the registry answers now; raise RegistryError if it does not."""
-
-
-class Event(StrEnum):
-    """An event inside a source that is worth counting.
-
-    The text below each member says what `about` and `amount` of `Observer.observe` mean for it.
-    """
-
-    REQUEST_SENT = "asked"
-    """A request was sent to an upstream: a registry, its token service or its CDN."""
-    RESPONSE_RECEIVED = "answered"
-    """The head of the response arrived. `about`: its status; `amount`: the seconds it took."""
-    REQUEST_FAILED = "failed"
-    """No response arrived. `about`: the error, in one word."""
-    BODY_RECEIVED = "received"
-    """Part of a body arrived. `amount`: its bytes."""
-    RETRIED = "retried"
-    """A request is retried."""
-    RESUMED = "resumed"
-    """A body broke off and was resumed."""
-    CIRCUIT_OPENED = "opened"
-    """The circuit breaker of a host opened."""
-    CIRCUIT_CLOSED = "closed"
-    """The circuit breaker of a host closed."""
-    TOKEN_RESPONSE = "token"  # noqa: S105 - no password
-    """A token service answered. `about`: its status."""
-    PULL_SPENT = "pull spent"
-    """A registry answered a GET with a manifest, which Docker Hub counts as a pull."""
-    PULL_SAVED = "pull saved"
-    """A client's GET of a manifest was answered without spending a pull."""
-    CACHE_OUTCOME = "cache"
-    """The cache answered. `about`: how, in the words of `Cache-Status`."""
-    EVICTED = "evicted"
-    """Entries were evicted to make room. `amount`: how many."""
-    CACHE_FAILED = "cache failed"
-    """The cache could not store or find an entry. `about`: the fault, in one word."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """The number of pulls that an identity has left, as reported by a registry.
-
-    `identity` distinguishes identities without revealing who they are. `window` is in seconds.
-    """
-
-    identity: str
-    limit: int
-    remaining: int
-    window: int
-
-
-class Observer(Protocol):
-    """Receives the events in the source of one registry, each once, where it happens.
-
-    Neither method raises or blocks.
-    """
-
-    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Record an event.
-
-        `about` takes only a small set of values, whatever clients and registries send.
-        """
-
-    def record_budget(self, budget: Budget) -> None:
-        """Record how many pulls an identity has left, as a registry has just reported."""
-
-
-class _NullObserver:
-    """An observer that ignores everything."""
-
-    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Ignore the event."""
-
-    def record_budget(self, budget: Budget) -> None:
-        """Ignore the budget."""
-
-
-NOBODY: Final[Observer] = _NullObserver()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

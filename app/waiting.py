@@ -1,5 +1,6 @@
 """Waiting: for an event while a client stays, and for another caller's work (single-flight)."""
 
+import random
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -16,6 +17,9 @@ FOREVER: Final = float("inf")
 
 _POLL: Final = (0.002, 0.05)
 """Seconds between two tries while another worker holds the lease: the first pause, the longest."""
+
+_PAUSES: Final = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each attempt to go on with a body. The last value is repeated."""
 
 _NEVER: Final = threading.Event()
 
@@ -43,6 +47,15 @@ def wait_for(event: threading.Event, seconds: float, client: Client | None = Non
 def sleep(seconds: float, client: Client | None) -> None:
     """Wait for `seconds`; raise ClientGone within 250 ms after `client` has disconnected."""
     wait_for(_NEVER, seconds, client)
+
+
+def choose_pause(failures: int) -> float:
+    """Return the seconds before the next attempt to go on with a body, varied by up to half.
+
+    `failures` is the number of attempts that have failed.
+    """
+    pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
+    return pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
 
 
 class _Flight:

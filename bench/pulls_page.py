@@ -36,24 +36,27 @@ _LEAST_SECONDS: Final = 0.001
 _COPYING: Final = frozenset({SKOPEO, CRANE})
 """Clients that keep what they pull as it is."""
 
-_ONE_CONNECTION: Final = (
-    "Docxy fetches a blob on one connection, as a direct pull does, and so at the same speed."
+_RAMP: Final = (
+    "Docxy begins with one connection and doubles their number for as long as that helps, which "
+    "takes the first second; the client's own work comes on top."
 )
-_ON_DEMAND: Final = (
-    "Docxy requests a blob when the client does, so the client's round trips remain."
+_ROUND_TRIPS: Final = (
+    "The token, the tag and the manifests are requested when the client asks, one after the other, "
+    "since each manifest may count as a pull; only the blobs begin before. The client's own work "
+    "comes on top."
 )
 _REASONS: Final = {
-    ONE_LAYER: _ONE_CONNECTION,
-    FIVE_LAYERS: _ONE_CONNECTION,
-    SIXTEEN_LAYERS: _ON_DEMAND,
-    SEVEN_LAYERS: _ON_DEMAND,
+    ONE_LAYER: _RAMP,
+    FIVE_LAYERS: _RAMP,
+    SIXTEEN_LAYERS: _ROUND_TRIPS,
+    SEVEN_LAYERS: _ROUND_TRIPS,
     FULL_LINE: (
-        "A cold pull makes the same requests as a direct one, and ends only after the digest of "
-        "the layer is verified."
+        "Connections that bring nothing end again, and the last byte waits until the digest of the "
+        "layer is verified."
     ),
     PARALLEL: (
-        "A blob is fetched in order for the cache: a range that begins further on waits until all "
-        "bytes before it have come."
+        "The ranges reach two workers, each of which opens connections of its own, and each byte "
+        "is also hashed, written and read again."
     ),
 }
 
@@ -157,7 +160,8 @@ def _iter_upstream_targets(measured: PullFigures) -> Iterator[Target]:
     yield Target(
         "Requests to the registry for each blob, cold", "at most 1", requests, 2,
         requests.high <= 1,
-        "A request that joins a running fetch may need the registry's permission first.",
+        "If a client asks another worker in the moment in which a blob is complete, the registry "
+        "is asked once more.",
     )  # fmt: skip
     sent = Figure.of(
         counts.sent / result.size
@@ -167,7 +171,7 @@ def _iter_upstream_targets(measured: PullFigures) -> Iterator[Target]:
     yield Target(
         "Bytes from the CDN, cold, relative to the image", "at most 1.02", sent, 3,
         sent.high <= 1.02,
-        "Ranges that several workers request at the same time may be fetched more than once.",
+        "Two workers that ask at the same moment may both get the beginning of a blob.",
     )  # fmt: skip
     manifests = Figure.of(
         cold.manifests - direct.manifests

@@ -18,7 +18,7 @@ def prefer_memory() -> None:
     """Let temporary files be in memory where it has 4 GB to spare and TMPDIR is not set.
 
     Databases and registries wait for the disk at each step (fsync). The tests of app/store and
-    app/spools take a third of the time without it.
+    app/transfer take a third of the time without it.
     """
     with contextlib.suppress(OSError):
         memory = os.statvfs(_MEMORY)

@@ -29,7 +29,7 @@ LONGEST = 400
 EXEMPT = {"app.config.settings"}
 """Every setting is declared in one module, however long it gets."""
 
-VALUES = {"source", "registries", "oci", "waiting"}
+VALUES = {"source", "events", "registries", "oci", "waiting"}
 _CACHE = {
     "cache.cache_status",
     "cache.disk",
@@ -40,7 +40,7 @@ _CACHE = {
 ROOMS = {
     "oci": {"oci"},
     "source": {"oci"},
-    "events": {"source"},
+    "events": set[str](),
     "waiting": {"source", "oci"},
     "background": set[str](),
     "registries": {"oci"},
@@ -53,17 +53,17 @@ ROOMS = {
     "logs": {"events", "log_lines"},
     "config": {"config", "access", "addresses", "registries", "oci"},
     "access": {"access", "background", "shared_memory", "threads", *VALUES},
-    "metrics": {"metrics", "background", "events", "shared_memory", *VALUES},
-    "routes": {"routes", "access", "log_lines", "logs", "events", "version", *VALUES},
+    "metrics": {"metrics", "background", "shared_memory", *VALUES},
+    "routes": {"routes", "access", "log_lines", "logs", "version", *VALUES},
     "web": {"web", "routes", "version", *VALUES},
-    "cache": {"cache", "background", "store", "spools", "threads", *VALUES},
-    "cache.authz": {"cache.authz", "cache.disk", "cache.policy", "store", "spools", *VALUES},
-    "cache.blobs": {"cache.blobs", "cache.authz", *_CACHE, "store", "spools", *VALUES},
+    "cache": {"cache", "background", "store", "threads", "transfer", *VALUES},
+    "cache.authz": {"cache.authz", "cache.disk", "cache.policy", "store", "transfer", *VALUES},
+    "cache.blobs": {"cache.blobs", "cache.authz", *_CACHE, "store", "transfer", *VALUES},
     "cache.manifests": {"cache.manifests", "cache.authz", *_CACHE, "store", *VALUES},
     "doctor": {"doctor", "version", "config", *VALUES},
     "cli": {"cli", "access", "cache", "store", *VALUES},
-    "store": {"store", "spools.shared_file", "piece_size", "source", "threads", "oci"},
-    "spools": {"spools", "events", "piece_size", "threads", *VALUES},
+    "store": {"store", "transfer.shared_file", "piece_size", "source", "threads", "oci"},
+    "transfer": {"transfer", "piece_size", "threads", *VALUES},
     "upstream": {
         "upstream",
         "threads",
@@ -106,6 +106,7 @@ LIBRARIES = {
     "werkzeug": {"factory", "oci", "routes", "web"},
     "requests": {"upstream"},
     "urllib3": {"upstream"},
+    "xxhash": {"transfer"},
     "pydantic": {"factory", "config"},
     "pydantic_settings": {"config"},
     "gevent": {"server", "threads"},
@@ -130,8 +131,8 @@ OPENS: Final = {"store", "secret"}
 
 ENGINES = {
     "sqlite3": {"store"},
-    "fcntl": {"store", "spools", "metrics", "server", "gunicorn.conf"},
-    "io.FileIO": {"store", "spools"},
+    "fcntl": {"store", "transfer", "metrics", "server", "gunicorn.conf"},
+    "io.FileIO": {"store", "transfer"},
     "app.store.leases.FileLeases": {"store"},
     "app.store.leases.MemoryLeases": {"store"},
     **{
@@ -142,7 +143,7 @@ ENGINES = {
 }
 """Which rooms may know by what means something is kept or locked.
 
-Only the wiring opens a store. The spools and the metrics lock local files of their own, and
+Only the wiring opens a store. The transfers and the metrics lock local files of their own, and
 gunicorn's part sets up sockets.
 """
 

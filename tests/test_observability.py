@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from app.events import Budget, Event
 from app.metrics.figures import Metrics
 from app.oci.errors import RegistryError
-from app.source import Budget, CacheState, Event, Source
+from app.source import CacheState, Source
 from app.upstream.http.errors import label
 from tests import programs
 from tests.servers import ROOT

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, ParamSpec, TypeVar, cast
 
-from app.source import NOBODY, Event, Observer
+from app.events import NOBODY, Event, Observer
 from app.store.blobs import BlobStore
 from app.store.errors import StoreError
 from app.store.ledger import Ledger

@@ -3,14 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.spools.lead import UnreadLimits
+from app.transfer.shared_blob import CONNECTIONS
+from app.transfer.watch import UnreadLimits
 
 TOKEN_EXPIRY_MARGIN: Final = 60.0
 """Seconds before its expiry from which a token is no longer given to new clients, since a pull
 takes time."""
 
-MAX_DISTANCE_AHEAD: Final = 64 * 1024 * 1024
-"""Bytes: a range that begins further ahead of a running fetch is requested from the registry."""
+MAX_SKIPPED: Final = 64 * 1024 * 1024
+"""Bytes that are read and thrown away at most, if a registry answers a range with the whole."""
 
 MAX_WAITS: Final = 2
 """Fetches of others that a request waits for; the first may have been for another key that shares
@@ -27,6 +28,8 @@ class CachePolicy:
     `grant_ttl`: seconds for which a grant counts. `tag_ttl`: seconds in which the registry is not
     asked again what a tag means. `stale_ttl`: seconds for which a repository counts as public when
     the registry cannot be asked. `unread_limits`: for how many bytes a fetch continues unread.
+    `fetch_connections`: the most connections over which a blob is fetched.
+    `resume_budget`: seconds without a byte after which no further fetch of a blob begins.
     `accel_location`: the location from which nginx sends cached blobs; None if it does not.
     `verify_blobs`: send no whole blob unverified, even if the disk fails.
     """
@@ -35,5 +38,7 @@ class CachePolicy:
     tag_ttl: float = 0.0
     stale_ttl: float = 7 * 24 * 3600.0
     unread_limits: UnreadLimits = field(default_factory=UnreadLimits)
+    fetch_connections: int = CONNECTIONS
+    resume_budget: float = 60.0
     accel_location: str | None = None
     verify_blobs: bool = False

@@ -15,7 +15,8 @@ from app.cache import cache_status
 from app.cache.authz.callers import Caller, Callers
 from app.cache.authz.gate import Gate
 from app.cache.authz.grants import BoundedMap
-from app.cache.blobs.blobs import BlobCache, build_fetches, measure_unfinished
+from app.cache.blobs.blobs import BlobCache
+from app.cache.blobs.unfinished import build_transfers, measure_unfinished
 from app.cache.confirming import MembershipConfirmer
 from app.cache.disk import DiskExecutor
 from app.cache.lists import ListCache
@@ -29,10 +30,11 @@ from app.cache.pings import PingCache
 from app.cache.policy import CachePolicy
 from app.cache.stale import StaleIfError
 from app.cache.tokens import TokenCache
+from app.events import NOBODY, Event, Observer
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, Kind, Operation, Tag
 from app.registries import Registry
-from app.source import NOBODY, CacheState, Event, Observer, Reply, Request, Source, TokenRequest
+from app.source import CacheState, Reply, Request, Source, TokenRequest
 from app.store.errors import Fault, StoreError
 from app.store.storage import Storage
 from app.waiting import SingleFlight
@@ -170,9 +172,9 @@ class Cache:
         fault, free, unfinished = "", 0, 0
         try:
             free = self._disk.blobs.count_free_bytes()
-            unfinished = measure_unfinished(self.storage.spools)[1]
+            unfinished = measure_unfinished(self.storage.unfinished)[1]
             self._disk.blobs.probe()
-        except OSError as error:  # a StoreError, or an error of the spools
+        except OSError as error:  # a StoreError, or an error of the transfers
             fault = self._disk.blobs.fault_of(error)
         if fault == Fault.BUSY:  # other workers hold the lock, and so can keep something
             fault = ""
@@ -246,8 +248,8 @@ class Cache:
             disk=disk,
             single_flight=self._single_flight,
         )
-        fetches = build_fetches(disk, self.storage.spools, name, policy.unread_limits)
-        blobs = BlobCache(inner, gate, stale_if_error, fetches, policy)
+        transfers = build_transfers(disk, self.storage.unfinished, name, policy, observer)
+        blobs = BlobCache(inner, gate, stale_if_error, transfers, policy)
         confirmer = None
         if background is not None:
             confirmer = MembershipConfirmer(

@@ -125,7 +125,8 @@ class StaleIfError:
             return self._replace_failure(name, reply, serve_stale)
         if caller.has_stale_placeholder and reply.status == HTTPStatus.UNAUTHORIZED:
             return self._replace_unauthorized(reply, serve_stale)
-        self._clear_outages(name)
+        if not reply.is_remembered:
+            self._clear_outages(name)
         return reply
 
     def has_outage(self, name: str) -> bool:

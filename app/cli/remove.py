@@ -7,7 +7,7 @@ import click
 from flask.cli import with_appcontext
 
 from app.cache import lists
-from app.cache.blobs import blobs
+from app.cache.blobs import unfinished as unfinished_blobs
 from app.cache.manifests import tags
 from app.cli import context
 from app.cli.images import Image, parse_images
@@ -136,7 +136,7 @@ def remove(
         elif unused_for is not None:
             _print_removed(cache.storage.admin.remove_unused(unused_for))
         else:
-            blobs.drop_unfinished(cache.storage.spools)
+            unfinished_blobs.drop_unfinished(cache.storage.unfinished)
             _print_removed(cache.storage.admin.remove_all())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from app.cache.blobs import blobs
+from app.cache.blobs import unfinished as unfinished_blobs
 from app.cache.source import Cache
 from app.cli import context
 from app.cli.units import format_binary_size, format_count
@@ -52,16 +52,18 @@ def statistics(*, as_json: bool) -> None:
     """Show the size of the cache, by registry."""
     with context.open_cache() as cache:
         figures = cache.storage.admin.statistics()
-        spools = blobs.measure_unfinished(cache.storage.spools)
+        unfinished = unfinished_blobs.measure_unfinished(cache.storage.unfinished)
         free = cache.storage.blobs.count_free_bytes()
     if as_json:
-        click.echo(json.dumps(_build_document(figures, cache, free, spools)))
+        click.echo(json.dumps(_build_document(figures, cache, free, unfinished)))
     else:
-        click.echo("\n".join([*_format_table(figures), "", *_format_limits(cache, free, spools)]))
+        click.echo(
+            "\n".join([*_format_table(figures), "", *_format_limits(cache, free, unfinished)])
+        )
 
 
 def _build_document(
-    figures: Statistics, cache: Cache, free: int, spools: tuple[int, int]
+    figures: Statistics, cache: Cache, free: int, unfinished: tuple[int, int]
 ) -> dict[str, Any]:
     registries = {
         registry: {"entries": usage.entries, "bytes": usage.bytes}
@@ -73,7 +75,7 @@ def _build_document(
         "max_size": cache.storage.blobs.limits.max_size,
         "min_free": cache.storage.blobs.limits.min_free,
         "free": free,
-        "unfinished": {"entries": spools[0], "bytes": spools[1]},
+        "unfinished": {"entries": unfinished[0], "bytes": unfinished[1]},
     }
 
 
@@ -89,8 +91,8 @@ def _format_table(figures: Statistics) -> Iterator[str]:
         yield f"{registry:{width}}  {usage.entries:>9}  {format_binary_size(usage.bytes):>10}"
 
 
-def _format_limits(cache: Cache, free: int, spools: tuple[int, int]) -> Iterator[str]:
-    max_size, (number, size) = cache.storage.blobs.limits.max_size, spools
+def _format_limits(cache: Cache, free: int, unfinished: tuple[int, int]) -> Iterator[str]:
+    max_size, (number, size) = cache.storage.blobs.limits.max_size, unfinished
     if number:
         blobs = format_count(number, "blob", "blobs")
         yield f"running or interrupted downloads: {blobs}, {format_binary_size(size)}"

@@ -213,6 +213,12 @@ class CacheSettings(BaseModel):
         "left; `0` stops at once. Unset: `1GiB`, or `16MiB` if the client that started the "
         "fetch asked for a range, or a `DOCXY_LIMIT_*` is set.",
     )
+    fetch_connections: Annotated[int, Field(ge=1, le=16)] = Field(
+        8,
+        description="The maximum number of connections over which the cache fetches one layer. "
+        "It begins with one, and adds others while that makes the layer arrive faster, or while "
+        "clients wait for other parts of it.",
+    )
     grant_ttl: Duration = Field(
         300,
         description="Seconds for which a client may read cached content of a repository "

@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Final
 
-from app.events import Download, Exchange
+from app.events import Budget, Download, Event, Exchange
 from app.metrics.board import SERIES, WorkerSlot
 from app.metrics.meters import Meters
 from app.metrics.multiprocess import Add, Write, build_counter_adder, build_histogram_adder
-from app.source import Budget, Event
 
 REGISTRY: Final = "registry"
 BUDGET: Final = "budget"
+FETCHES: Final = "fetches"
+"""The kind of row with the number of connections over which the cache fetches from a registry."""
 
 OPEN, ANSWERED, FAILED = range(3)
 """The numbers in the row of a registry: hosts whose circuit breaker is open, and the wall-clock
@@ -59,6 +60,7 @@ class EventCounter:
         self._meters = meters
         self._slot = slot
         self._row = slot.acquire_row(REGISTRY, {"registry": registry})
+        self._fetches_row = slot.acquire_row(FETCHES, {"registry": registry})
         self._identities: dict[str, int] = {}
         self._add_received = build_counter_adder(meters.received_bytes, registry)
         self._answer_seconds = build_histogram_adder(meters.upstream_answer_seconds, registry)
@@ -81,6 +83,9 @@ class EventCounter:
             Event.REQUEST_FAILED: self._record_failure,
             Event.TOKEN_RESPONSE: self._record_token_answer,
             Event.CACHE_OUTCOME: self._record_cache_result,
+            Event.FETCH_OPENED: partial(self._record_fetch_change, 1.0),
+            Event.FETCH_CLOSED: self._record_fetch_end,
+            Event.FETCH_RECEIVED: self._record_fetched,
             Event.CIRCUIT_OPENED: partial(self._record_breaker_change, 1.0),
             Event.CIRCUIT_CLOSED: partial(self._record_breaker_change, -1.0),
         }
@@ -142,6 +147,18 @@ class EventCounter:
     def _record_cache_result(self, result: str, _: float) -> None:
         self._results(result)(1)
         self._slot.add(_MISSES_SERIES if result == "miss" else _HITS_SERIES, 1)
+
+    def _record_fetch_change(self, change: float, _: str, __: float) -> None:
+        if self._fetches_row is not None:
+            current = self._slot.read(self._fetches_row, 0)
+            self._slot.write(self._fetches_row, 0, current + change)
+
+    def _record_fetch_end(self, outcome: str, amount: float) -> None:
+        self._record_fetch_change(-1.0, outcome, amount)
+        self._meters.fetch_connections.labels(self._registry, outcome).inc()
+
+    def _record_fetched(self, connection: str, amount: float) -> None:
+        self._meters.fetch_bytes.labels(self._registry, connection).inc(amount)
 
     def _record_breaker_change(self, change: float, _: str, __: float) -> None:
         if self._row is not None:

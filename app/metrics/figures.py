@@ -12,13 +12,13 @@ from typing import Any, Final
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from app.background import BackgroundPool
-from app.events import LOW, Watcher
+from app.events import LOW, Budget, Event, Observer, Watcher
 from app.metrics import board, counting
 from app.metrics.board import Row, WorkerSlot
 from app.metrics.counting import EventCounter, RequestCounter
 from app.metrics.meters import Meters
 from app.oci.errors import RegistryError
-from app.source import Budget, Event, MonitoredCache, Observer, Source
+from app.source import MonitoredCache, Source
 
 _SERIES_SECONDS: Final = 120
 _MAX_DOWNLOADS: Final = 100
@@ -86,7 +86,7 @@ class Figures:
             "totals": {
                 name: sum(sums[series].values()) for name, series in _SERIES_BY_TOTAL.items()
             },
-            "cache": self._build_cache(sums),
+            "cache": self._build_cache(sums, rows),
             "downloads": [_build_download(row, now) for row in rows[counting.DOWNLOAD]][
                 :_MAX_DOWNLOADS
             ],
@@ -127,7 +127,9 @@ class Figures:
         if not self._background.submit(reach_registry):
             self._probing.discard(name)
 
-    def _build_cache(self, sums: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+    def _build_cache(
+        self, sums: Mapping[str, Mapping[str, float]], rows: Mapping[str, list[Row]]
+    ) -> dict[str, Any] | None:
         if self._cache_holder is None:
             return None
         (entries, size), state = self._cache_holder.measure_usage(), self._cache_holder.read_state()
@@ -146,6 +148,7 @@ class Figures:
                 count for result, count in bytes_by_result.items() if result != "miss"
             ),
             "evictions": sum(sums["docxy_cache_evictions_total"].values()),
+            "fetch_connections": sum(row.numbers[0] for row in rows[counting.FETCHES]),
         }
 
     def _iter_gauges(self) -> Iterator[Metric]:
@@ -159,7 +162,13 @@ class Figures:
             "Open circuit breakers, one per host, summed over the workers.",
             labels=labels,
         )  # fmt: skip
+        fetch_connections = GaugeMetricFamily(
+            "docxy_cache_fetch_connections",
+            "Connections over which the cache is fetching blobs.",
+            labels=labels,
+        )
         for name in self._sources:
+            fetch_connections.add_metric([name], _count_fetches(rows[counting.FETCHES], name))
             download_rows = [
                 row for row in rows[counting.DOWNLOADS] if row.labels.get("registry") == name
             ]
@@ -170,6 +179,7 @@ class Figures:
             open_circuits.add_metric([name], _count_open_breakers(registry_rows))
         yield active_downloads
         yield open_circuits
+        yield fetch_connections
         yield from _iter_budget_gauges(rows[counting.BUDGET])
         if self._cache_holder is not None:
             yield from _iter_cache_gauges(self._cache_holder)
@@ -206,6 +216,10 @@ def _count_open_breakers(rows: Iterable[Row]) -> float:
     """
     since = time.time() - _BREAKER_TTL
     return sum(row.numbers[counting.OPEN] for row in rows if row.numbers[counting.FAILED] > since)
+
+
+def _count_fetches(rows: Iterable[Row], registry: str) -> float:
+    return sum(row.numbers[0] for row in rows if row.labels.get("registry") == registry)
 
 
 def _select_latest(rows: Iterable[Row]) -> list[Row]:

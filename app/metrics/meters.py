@@ -104,6 +104,18 @@ class Meters:
             "Bytes of response bodies by cache result; all but misses are saved traffic.",
             ["registry", "result"], registry=registry,
         )  # fmt: skip
+        self.fetch_connections = Counter(
+            "docxy_cache_fetch_connections_total",
+            "Connections over which the cache fetched blobs, by how they ended: complete, "
+            "dismissed, stalled, refused, ignored or failed.",
+            ["registry", "outcome"], registry=registry,
+        )  # fmt: skip
+        self.fetch_bytes = Counter(
+            "docxy_cache_fetch_bytes_total",
+            "Bytes of blobs that the cache fetched, over the first connection of a fetch and over "
+            "those that were added.",
+            ["registry", "connection"], registry=registry,
+        )  # fmt: skip
         self.evictions = Counter(
             "docxy_cache_evictions_total", "Entries evicted from the cache.", registry=registry
         )

@@ -17,7 +17,7 @@ from app.oci.reference import Digest
 
 # The Range header (RFC 9110, section 14.2)
 
-_RANGE: Final = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE | re.ASCII)
+_RANGE: Final = re.compile(r"[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +45,40 @@ class ByteRange:
         return (start, end) if start < end else None
 
 
-def parse_range(header: str) -> ByteRange | None:
-    """Return the range that a Range header asks for, or None if the answer is the whole content.
+_MOST_RANGES: Final = 1024
+"""Ranges in one header; podman asks for at most so many parts of a layer at once."""
 
-    A malformed header is ignored. So is one with several ranges, which a server may answer with the
-    whole content (section 14.2): no container client asks for several.
+
+def parse_ranges(header: str) -> list[ByteRange]:
+    """Return the ranges that a Range header asks for; none if the answer is the whole content.
+
+    A header that is malformed or asks for too many ranges is ignored (section 14.2).
     """
-    match = _RANGE.fullmatch(header.strip())
+    unit, _, specifiers = header.strip().partition("=")
+    if unit.lower() != "bytes":
+        return []
+    found = [_parse_range(text) for text in specifiers.split(",") if text.strip(" \t")]
+    known = [one for one in found if one is not None]
+    return known if len(known) == len(found) <= _MOST_RANGES else []
+
+
+def _parse_range(specifier: str) -> ByteRange | None:
+    match = _RANGE.fullmatch(specifier)
     if match is None:
         return None
     first, last = (int(text) if text else None for text in match.groups())
     if (first is None and last is None) or (first or 0) > (last if last is not None else 10**18):
         return None
     return ByteRange(first, last)
+
+
+def parse_range(header: str) -> ByteRange | None:
+    """Return the only range that a Range header asks for.
+
+    Return None if it asks for several, or if the answer is the whole content.
+    """
+    ranges = parse_ranges(header)
+    return ranges[0] if len(ranges) == 1 else None
 
 
 def build_range(start: int, end: int | None = None) -> tuple[str, str]:

@@ -172,3 +172,18 @@ def mark_via(fields: Headers) -> Headers:
     if len(marks) >= _MAX_VIA:
         raise LoopDetected
     return [*without(fields, "via"), ("Via", ", ".join([*marks, _MARK]))]
+
+
+def parse_retry_after(retry_after: str) -> float:
+    """Return the seconds of a Retry-After (RFC 9110, section 10.2.3): 0 if it is empty.
+
+    Return infinity for a date, which always means too long, and for anything else.
+    """
+    retry_after = retry_after.strip()
+    if not retry_after:
+        return 0
+    return (
+        float(retry_after[:9])
+        if retry_after.isascii() and retry_after.isdecimal()
+        else float("inf")
+    )

@@ -149,6 +149,11 @@ class Operation:
     reference: Reference | None = None
     action: Action = Action.PULL
 
+    @property
+    def is_pull(self) -> bool:
+        """Whether it reads from a repository."""
+        return self.action is Action.PULL and self.kind is not Kind.PING
+
     @classmethod
     def ping(cls) -> Self:
         """Return the request `GET /v2/`, which tests whether the registry accepts the login."""

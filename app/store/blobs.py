@@ -70,6 +70,9 @@ class BlobBody(Protocol):
     def __iter__(self) -> Iterator[bytes]:
         """Yield the bytes that have not been sent yet; raise BodyBroken if they cannot be read."""
 
+    def select(self, start: int, end: int) -> None:
+        """Go on with bytes `start` to `end` (exclusive)."""
+
     def close(self) -> None:
         """Release the blob; may be called repeatedly, and at any moment."""
 

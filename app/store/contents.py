@@ -14,7 +14,6 @@ from typing import Final
 from app.oci.reference import Digest
 from app.piece_size import BY_KERNEL, FROM_FILE, AdaptivePieceSize
 from app.source import BodyBroken, FileBody
-from app.spools.shared_file import SharedFile
 from app.store import entries, layout
 from app.store.blobs import BlobStat, Content, ContentInfo, Entry
 from app.store.entries import Move
@@ -22,6 +21,7 @@ from app.store.errors import StoreError, SurvivedErrors, build_error, translate_
 from app.store.eviction import Evictor
 from app.store.index import Index
 from app.store.layout import Layout, Staging, format_location, open_descriptor
+from app.transfer.shared_file import SharedFile
 
 # A blob in a file: read here, or sent by the kernel.
 
@@ -80,6 +80,10 @@ class FileBlobBody(FileBody):
             self._file.send(send, self._position, count)
             self._position += count
         return count
+
+    def select(self, start: int, end: int) -> None:
+        """Go on with bytes `start` to `end` (exclusive)."""
+        self._position, self._end = start, end
 
     def close(self) -> None:
         """Close the file; may be called repeatedly, and at any moment."""

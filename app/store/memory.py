@@ -19,11 +19,11 @@ _UNLIMITED: Final = 1 << 30
 
 
 def open_memory(
-    spools: Path, limits: SizeLimits | None = None, clock: Clock | None = None
+    unfinished: Path, limits: SizeLimits | None = None, clock: Clock | None = None
 ) -> Storage:
     """Return a new storage; those that share the object are its workers.
 
-    Only `max_size` of the limits counts, 1 GiB by default. `spools` is a directory, as everywhere.
+    Only `max_size` of the limits counts, 1 GiB by default. `unfinished` is a directory.
     """
     blobs = MemoryBlobStore((limits and limits.max_size) or _UNLIMITED)
     ledger = MemoryLedger(clock, blobs.entries)
@@ -33,7 +33,7 @@ def open_memory(
         leases=MemoryLeases(),
         admin=MemoryAdmin(blobs, ledger),
         secret=_SECRET,
-        spools=spools,
+        unfinished=unfinished,
         close=do_nothing,
     )
 

@@ -205,6 +205,10 @@ class MemoryBlobBody:
             start, self._position = self._position, min(self._position + SMALLEST, self._end)
             yield self._data[start : self._position]
 
+    def select(self, start: int, end: int) -> None:
+        """Go on with bytes `start` to `end` (exclusive)."""
+        self._position, self._end = start, end
+
     def close(self) -> None:
         """End the body; may be called repeatedly."""
         self._is_closed = True

@@ -80,7 +80,7 @@ class Admin(Protocol):
 class Storage:
     """The parts that a cache is built on; all workers that share them are given the same.
 
-    `secret` is the key of the names of callers in the ledger. `spools` is a directory of this
+    `secret` is the key of the names of callers in the ledger. `unfinished` is a directory of this
     machine for blobs that are being fetched. `close` releases what this process has open.
     """
 
@@ -89,5 +89,5 @@ class Storage:
     leases: Leases
     admin: Admin
     secret: bytes
-    spools: Path
+    unfinished: Path
     close: Callable[[], None]

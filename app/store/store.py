@@ -215,15 +215,15 @@ def open_directory(
     directory: Path,
     limits: SizeLimits | None = None,
     clock: Clock | None = None,
-    measure_spools: Callable[[Path], int] = lambda _: 0,
+    measure_unfinished: Callable[[Path], int] = lambda _: 0,
 ) -> Storage:
     """Open or create a storage in a directory; raise StoreError if it cannot be used.
 
-    No file stays open that a fork would share with its parent. `measure_spools` returns the bytes
-    of the unfinished downloads below the directory that it is given.
+    No file stays open that a fork would share with its parent. `measure_unfinished` returns the
+    bytes of the unfinished downloads below the directory that it is given.
     """
-    spools = directory / "spools"
-    store = Store(directory, limits, clock, count_reserved=lambda: measure_spools(spools))
+    unfinished = directory / "unfinished"
+    store = Store(directory, limits, clock, count_reserved=lambda: measure_unfinished(unfinished))
     secret = load_secret(directory)
     return Storage(
         blobs=store,
@@ -231,6 +231,6 @@ def open_directory(
         leases=FileLeases(directory, secret),
         admin=store.admin,
         secret=secret,
-        spools=spools,
+        unfinished=unfinished,
         close=store.close,
     )

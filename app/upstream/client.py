@@ -10,12 +10,21 @@ from urllib.parse import urlencode
 
 import requests
 
+from app.events import Event
 from app.oci import headers, media_types, tokens
-from app.oci.errors import ErrorCode, UpstreamMisbehaved
+from app.oci.errors import ErrorCode, RegistryError, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Kind, Operation, Reference, RepositoryName
 from app.registries import Registry
-from app.source import Event, Reply, Request, TokenRequest, build_reply
+from app.source import (
+    Place,
+    PlaceExpired,
+    PlaceForbidden,
+    Reply,
+    Request,
+    TokenRequest,
+    build_reply,
+)
 from app.upstream import replies
 from app.upstream.auth import placeholders
 from app.upstream.auth import service as auth_service
@@ -23,14 +32,14 @@ from app.upstream.auth.issued import AnonymousTokens, IssuedTokens, issue_token
 from app.upstream.auth.ping import PingClient
 from app.upstream.auth.service import TokenService
 from app.upstream.http.backoff import RecentTooManyRequests
-from app.upstream.http.body import read_document
+from app.upstream.http.body import discard, read_document
 from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries, RedirectsToRegistry
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.retries import Reliability, Retrier
 from app.upstream.http.session import Session
 from app.upstream.http.urls import parse_origin
-from app.upstream.resume import BlobRangeRequester
+from app.upstream.resume import BlobRangeRequester, request_from_place
 
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024
 """Bytes. Registries should accept manifests of at least 4 MiB (OCI distribution-spec, "Pushing
@@ -64,6 +73,11 @@ _ENDPOINTS: Final = {
     Kind.REFERRERS: _Endpoint("/v2/{name}/referrers/{reference}", ErrorCode.UNSUPPORTED),
 }
 _PING: Final = Operation.ping()
+
+_EXPIRED: Final = frozenset(
+    {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+)
+"""Statuses of a place that may serve the content again under a new URL."""
 
 
 class Upstream:
@@ -205,7 +219,11 @@ class Upstream:
             if (registry, name) != (self._registry.name, operation.repository):
                 redirect_targets.append((registry, name))
 
-        reply = self._fetch_reply(operation, replace(request, permit=permit))
+        permitted_request = replace(request, permit=permit)
+        if request.place is None:
+            reply = self._fetch_reply(operation, permitted_request)
+        else:
+            reply = self._fetch_from_place(operation, permitted_request, request.place)
         return (
             replace(reply, redirect_targets=tuple(dict.fromkeys(redirect_targets)))
             if redirect_targets
@@ -221,10 +239,11 @@ class Upstream:
         url = self._build_url(operation, request.query)
         call, total_timeout = Call.for_request(request), self.session.total_timeout
         content: bytes | None = None
+        send = self._choose_send(operation, request, url, fields)
 
         def fetch(call: Call) -> requests.Response:
             nonlocal content
-            response = self._send(request, url, fields, call)
+            response = send(call)
             is_whole = request.method == "GET" and response.status_code == HTTPStatus.OK
             if endpoint.is_small and is_whole:
                 content = read_document(response, MANIFEST_LIMIT, call.limit_time(total_timeout))
@@ -245,6 +264,38 @@ class Upstream:
             return replies.build_streamed_reply(request.method, response, None)
         range_requester = self._build_range_requester(operation, url, fields, request)
         return replies.build_streamed_reply(request.method, response, range_requester)
+
+    def _fetch_from_place(self, operation: Operation, request: Request, place: Place) -> Reply:
+        """Return a part of content from where redirects have led.
+
+        Raise PlaceExpired, or PlaceForbidden if the rules deny the client that place.
+        """
+        fields, call = headers.filter_request_headers(request.headers), Call.for_request(request)
+
+        def permit(registry: str, name: RepositoryName, reference: Reference | None) -> None:
+            try:
+                if request.permit is not None:
+                    request.permit(registry, name, reference)
+            except RegistryError as error:
+                raise PlaceForbidden from error
+
+        response = request_from_place(self._redirects, place, fields, call, permit)
+        if response.status_code in _EXPIRED:
+            discard(response)
+            raise PlaceExpired
+        url = self._build_url(operation, request.query)
+        range_requester = self._build_range_requester(operation, url, fields, request)
+        return replies.build_streamed_reply("GET", response, range_requester)
+
+    def _choose_send(
+        self, operation: Operation, request: Request, url: str, fields: Headers
+    ) -> Callable[[Call], requests.Response]:
+        """Return what sends a request; it replaces a refused token if only this proxy can do so."""
+        if request.is_answered and request.method == "GET" and self._can_renew(request):
+            return partial(
+                self._build_range_requester(operation, url, fields, request).fetch, fields
+            )
+        return partial(self._send, request, url, fields)
 
     def _send(self, request: Request, url: str, fields: Headers, call: Call) -> requests.Response:
         """Send a request; only one without a body follows redirects."""
@@ -313,6 +364,11 @@ class Upstream:
             renew_authorization=request.renew_authorization
             or partial(self._renew_authorization, operation, request.authorization),
             permit=request.permit,
+        )
+
+    def _can_renew(self, request: Request) -> bool:
+        return request.renew_authorization is not None or self._seen_anonymous_tokens.is_anonymous(
+            request.authorization
         )
 
     def _renew_authorization(self, operation: Operation, authorization: str, refused: str) -> str:

@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 import requests
 
 from app import shared_memory
+from app.events import Budget
 from app.oci import documents, headers
 from app.oci.challenge import Challenge
 from app.oci.conditional import parse_content_range, parse_range, parse_unsatisfied_size
 from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
 from app.oci.headers import Headers
 from app.oci.reference import Digest
-from app.source import Budget, Reply, Request, build_reply, has_body
+from app.source import Place, Reply, Request, build_reply, has_body
 from app.upstream.http import redirects
 from app.upstream.http.body import (
     Body,
@@ -35,8 +36,8 @@ from app.upstream.http.deadlines import Call
 from app.upstream.resume import (
     RangeRequester,
     ResumingBody,
-    VerifiedBody,
 )
+from app.upstream.verified import VerifiedBody
 
 # Refusals, in the form that clients can read: OCI JSON, and Retry-After with a 429.
 
@@ -250,9 +251,21 @@ def build_streamed_reply(
     part = get_content_range(response) if range_requester else None
     if range_requester and part:
         resuming_body = ResumingBody(response, part, range_requester)
-        return replace(reply, body=resuming_body, close=resuming_body.close)
+        return replace(
+            reply,
+            body=resuming_body,
+            close=resuming_body.close,
+            place=_find_place(response, range_requester),
+        )
     body = Body(response)
     return replace(reply, body=body, close=body.close)
+
+
+def _find_place(response: requests.Response, range_requester: RangeRequester) -> Place | None:
+    """Return where redirects have led to; None if the response is the registry's own."""
+    if not range_requester.is_redirected(response):
+        return None
+    return Place(response.url, response.headers.get("ETag", ""))
 
 
 def build_buffered_reply(response: requests.Response, content: bytes) -> Reply:

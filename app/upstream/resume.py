@@ -1,23 +1,20 @@
-"""Resume a blob where its connection broke, invisibly to the reader, and verify its digest."""
+"""Resume a blob where its connection broke, invisibly to the reader."""
 
-import hashlib
 import logging
-import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final, Protocol
 
 import requests
 
+from app.events import Event
 from app.oci import headers
 from app.oci.conditional import ContentRange, build_range
 from app.oci.errors import ClientGone, Denied, RegistryError, UpstreamDown
-from app.oci.headers import Headers
-from app.oci.reference import Digest
-from app.source import BodyBroken, Client, Event, Permit
-from app.threads import NativeThreadPool
+from app.oci.headers import Headers, parse_retry_after
+from app.source import BodyBroken, Client, Permit, Place
 from app.upstream.http.body import (
     Body,
     discard,
@@ -29,14 +26,27 @@ from app.upstream.http.body import (
 from app.upstream.http.deadlines import Call
 from app.upstream.http.errors import redact_url
 from app.upstream.http.redirects import Redirects
-from app.upstream.http.retries import get_retry_after, parse_retry_after
+from app.upstream.http.retries import get_retry_after
 from app.upstream.http.urls import parse_origin
-from app.waiting import sleep
+from app.waiting import choose_pause, sleep
 
 # Requests for the rest of a blob, to the place where it broke off or to the registry.
 
 _MAX_RENEWALS = 2
 """Two, because the first replacement token may come from memory and be refused as well."""
+
+
+def request_from_place(
+    redirects: Redirects, place: Place, fields: Headers, call: Call, permit: Permit | None
+) -> requests.Response:
+    """Send a GET with a Range to where redirects have led, and return the response.
+
+    No credentials are sent there. Raise RegistryError if it cannot be read.
+    """
+    fields = headers.filter_redirect_headers(fields)
+    if place.etag.startswith('"'):
+        fields.append(("If-Range", place.etag))  # only a strong one: RFC 9110, section 13.1.5
+    return redirects.fetch_without_redirects(place.url, fields, call, permit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +65,10 @@ class BlobRangeRequester:
     renew_authorization: Callable[[str], str]
     permit: Permit | None = None
 
+    def is_redirected(self, response: requests.Response) -> bool:
+        """Return whether a response comes from another place than the registry."""
+        return parse_origin(response.url) != parse_origin(self.url)
+
     def request_same_url(
         self, part: ContentRange, broken_response: requests.Response
     ) -> requests.Response | None:
@@ -63,25 +77,23 @@ class BlobRangeRequester:
         Return None if that was the registry itself. A signed URL is valid for some minutes, and
         no credentials are sent to it. Raise RegistryError if it cannot be read.
         """
-        if parse_origin(broken_response.url) == parse_origin(self.url):
+        if not self.is_redirected(broken_response):
             return None
-        fields = headers.filter_redirect_headers(self._build_headers(part))
-        etag = broken_response.headers.get("ETag", "")
-        if etag.startswith('"'):
-            fields.append(("If-Range", etag))  # only a strong one: RFC 9110, section 13.1.5
-        call = Call(self.client)
-        return self.redirects.fetch_without_redirects(
-            broken_response.url, fields, call, self.permit
-        )
+        place = Place(broken_response.url, broken_response.headers.get("ETag", ""))
+        fields = self._build_headers(part)
+        return request_from_place(self.redirects, place, fields, Call(self.client), self.permit)
 
     def request_from_registry(self, part: ContentRange) -> requests.Response:
+        """Ask the registry for a part of the blob, as `fetch` does."""
+        return self.fetch(self._build_headers(part), Call(self.client))
+
+    def fetch(self, fields: Headers, call: Call) -> requests.Response:
         """Ask the registry, and replace the token if it is refused and this proxy can get another.
 
         Raise Denied if only the client can get one, or another RegistryError if the registry
         cannot be read.
         """
-        fields = self._build_headers(part)
-        response = self._fetch(fields)
+        response = self._send(fields, call)
         for _ in range(_MAX_RENEWALS):
             if not self._is_refused(response):
                 break
@@ -93,11 +105,11 @@ class BlobRangeRequester:
                 *headers.without(fields, "authorization"),
                 ("Authorization", new_authorization),
             ]
-            response = self._fetch(fields)
+            response = self._send(fields, call)
         return response
 
-    def _fetch(self, fields: Headers) -> requests.Response:
-        return self.redirects.fetch("GET", self.url, fields, Call(self.client), self.permit)
+    def _send(self, fields: Headers, call: Call) -> requests.Response:
+        return self.redirects.fetch("GET", self.url, fields, call, self.permit)
 
     def _is_refused(self, response: requests.Response) -> bool:
         is_own_origin = parse_origin(response.url) == parse_origin(self.url)
@@ -108,58 +120,7 @@ class BlobRangeRequester:
         return [*headers.without(self.fields, *headers.PARTIAL), range_field]
 
 
-# Verification: the end of a blob is held back until its digest has been checked.
-
 logger = logging.getLogger(__name__)
-
-_THREADS: Final = NativeThreadPool(2)
-
-
-class VerifiedBody:
-    """The bytes of a whole blob. Raises BodyBroken before the last byte if the digest is wrong.
-
-    `length` is in bytes, or None if it is not known.
-    """
-
-    def __init__(
-        self,
-        inner: Iterable[bytes],
-        digest: Digest,
-        length: int | None,
-        close: Callable[[], None],
-    ) -> None:
-        self._inner = inner
-        self._digest = digest
-        self._length = length
-        self.close = close
-
-    def __iter__(self) -> Iterator[bytes]:
-        algorithm, _, expected_hexdigest = self._digest.partition(":")
-        hasher = hashlib.new(algorithm)
-        received = 0
-        held_back = b""
-        for data in self._inner:
-            received += len(data)
-            pending_hash = _THREADS.submit(hasher.update, data)
-            # Only the last piece waits, or one byte of each piece if the length is not known.
-            if self._length is None:
-                held_back, data = data[-1:], held_back + data[:-1]  # noqa: PLW2901 - what may go out
-            elif received >= self._length:
-                held_back, data = data, b""  # noqa: PLW2901 - what may go out
-            if data:
-                yield data
-            pending_hash.result()
-        if hasher.hexdigest() != expected_hexdigest:
-            fields = {"digest": str(self._digest)}
-            logger.error("Blob digest mismatch.", extra={"fields": fields})
-            message = "the digest is wrong"
-            raise BodyBroken(message)
-        if held_back:
-            yield held_back
-
-
-_PAUSES: Final = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds before each attempt to resume, give or take half. The last value is repeated."""
 
 _PROGRESS_SIZE: Final = 64 * 1024
 """Bytes after which the pauses start over. With less progress between two failures, starting over
@@ -184,6 +145,9 @@ class RangeRequester(Protocol):
     @property
     def client(self) -> Client | None:
         """The client that waits for the blob; None if no client waits."""
+
+    def is_redirected(self, response: requests.Response) -> bool:
+        """Return whether a response comes from another place than the registry."""
 
     def request_same_url(
         self, part: ContentRange, broken_response: requests.Response
@@ -289,8 +253,7 @@ class ResumingBody:
 
         Raise BodyBroken if that would pass the deadline, or if the client leaves.
         """
-        pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
-        pause = max(retry_after, pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        pause = max(retry_after, choose_pause(self._failures))
         if self._deadline is None or time.monotonic() + pause > self._deadline:
             raise failure
         try:

@@ -105,6 +105,7 @@ class Readout:
             "share": f"{from_cache / requests:.0%}" if requests else "-",
             "saved": format_size(figures["bytes_saved"]),
             "evictions": format_number(figures["evictions"]),
+            "fetches": format_number(figures["fetch_connections"]),
         }
         return [Fact(key, self._translate(key), amount) for key, amount in amounts.items()]
 

@@ -195,7 +195,7 @@ def test_nginx_may_read_nothing_but_content(place: Place) -> None:
     """What is not whole yet, who may read what, and the secret are Docxy's alone."""
     content = place.cache / "content"
     others = [path for path in place.cache.iterdir() if path != content]
-    assert {path.name for path in others} >= {"index.sqlite", "aside", "secret", "spools"}
+    assert {path.name for path in others} >= {"index.sqlite", "aside", "secret", "unfinished"}
     for path in others:
         assert path.stat().st_mode & 0o077 == 0, path
     for path in content.rglob("*"):

@@ -159,7 +159,10 @@ def test_beside_a_client(cache: Cache, hub: Hub, settings: dict[str, str], tmp_p
         assert cache("warm", "alpine:3.19", "--platform", "all").returncode == 0
         assert copy.result() == whole(image)
     assert asked(hub)["GET manifests"] == 1 + len(image.platforms)
-    assert hub.count("cdn", "GET") == len(image.all_blobs)
+    assert hub.count("registry", "GET", "/blobs/", 307) == len(image.all_blobs)
+    wait_until(lambda: all(record.sent is not None for record in hub.select("cdn")))
+    sizes = [blob.size for blob in image.all_blobs.values()]
+    assert sum(record.sent or 0 for record in hub.select("cdn")) == sum(sizes)
 
 
 def test_while_docxy_serves(cache: Cache, hub: Hub, settings: dict[str, str]) -> None:

@@ -100,10 +100,10 @@ def expected(cached: Cached, pulls: int) -> dict[tuple[str, ...], float]:
         ("docxy_upstream_token_responses_total", hub_io, "2xx"): hub.count("token", "GET", "/"),
         ("docxy_pulls_spent_total", hub_io): spent,
         ("docxy_pulls_saved_total", hub_io): 2 * pulls - spent,
-        ("docxy_cache_responses_total", hub_io, "miss"): 3 + blobs,
         ("docxy_cache_responses_total", hub_io, "revalidated"): 2 * (pulls - 1),
-        ("docxy_cache_responses_total", hub_io, "hit"): (blobs + 1) * (pulls - 1),
-        ("docxy_cache_response_bytes_total", hub_io, "miss"): size + manifests,
+        # Blobs may be there before the first client asks.
+        ("docxy_cache_responses_total",): 3 + blobs + (blobs + 1) * (pulls - 1),
+        ("docxy_cache_response_bytes_total",): (size + manifests) * pulls,
         ("docxy_upstream_retries_total", hub_io): 0,
         ("docxy_active_downloads", hub_io): 0,
         ("docxy_cache_entries",): blobs + 2,
@@ -128,6 +128,13 @@ def counts_to(cached: Cached, pulls: int) -> None:
     def counted() -> tuple[dict[tuple[str, ...], float], dict[tuple[str, ...], float]]:
         wanted = expected(cached, pulls)
         found = series(cached)
+        for name, left_out in (
+            ("docxy_cache_responses_total", "revalidated"),
+            ("docxy_cache_response_bytes_total", ""),
+        ):
+            found[name,] = sum(
+                count for key, count in found.items() if key[0] == name and left_out not in key
+            )
         return {key: found.get(key, 0) for key in wanted}, wanted
 
     with contextlib.suppress(TimeoutError):

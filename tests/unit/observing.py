@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from app.source import Budget, Event
+from app.events import Budget, Event
 
 
 class Remembering:

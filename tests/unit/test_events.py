@@ -4,8 +4,7 @@ import threading
 
 import pytest
 
-from app.events import Exchange, ExchangeObserver, current, keep_request_id
-from app.source import Budget, Event
+from app.events import Budget, Event, Exchange, ExchangeObserver, current, keep_request_id
 from tests.unit.observing import Remembering
 
 BUDGET = Budget(identity="account-1", limit=100, remaining=9, window=21600)

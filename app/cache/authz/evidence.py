@@ -18,8 +18,8 @@ from app.cache.authz.grants import BoundedMap, RegistryGrants, Shown, Standing
 from app.oci import manifest, media_types
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
-from app.spools.filling import parse_size
 from app.store.ledger import Confirmation, Ledger, Member
+from app.transfer.rest import parse_size
 
 # Members: which digests a repository holds, as its registry has said, and to which callers.
 #

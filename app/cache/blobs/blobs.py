@@ -2,10 +2,10 @@
 
 import logging
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final
 
 from app.cache import cache_status
@@ -14,20 +14,15 @@ from app.cache.authz.callers import Caller
 from app.cache.authz.gate import AccessState, AuthorizedContent, Gate
 from app.cache.authz.grants import BoundedMap
 from app.cache.blobs import serve
-from app.cache.blobs.serve import BlobRefused, BlobRequest, lead_fetch, select_range
-from app.cache.disk import DiskExecutor
+from app.cache.blobs.fetching import begin_fetch, continue_fetch, share_confirmation
+from app.cache.blobs.request import BlobRefused, BlobRequest
 from app.cache.head_first import find_refusal
-from app.cache.policy import MAX_DISTANCE_AHEAD, CachePolicy
+from app.cache.policy import CachePolicy
 from app.cache.stale import StaleIfError
-from app.oci import headers
-from app.oci.conditional import parse_range
 from app.oci.headers import Headers
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply, Request, Source
-from app.spools import files
-from app.spools.fetches import Fetches, Spool
-from app.spools.lead import CompleteBlob, FetchLease, FetchOptions, UnreadLimits
-from app.store.blobs import ContentInfo
+from app.transfer.transfers import Beginning, Transfer, Transfers
 from app.waiting import SingleFlight
 
 # Recent successes: what the registry has just said to a caller about a blob still being fetched.
@@ -47,75 +42,23 @@ class RecentConfirmations:
     """
 
     def __init__(self) -> None:
-        self._sizes = BoundedMap[tuple[int, float]]()
+        self._successes = BoundedMap[tuple[int, float]]()
 
-    def lookup_size(self, key: Key) -> int | None:
-        """Return the size in bytes that a success reported in the last 60 s, or None."""
-        size, recorded_at = self._sizes.get(key) or (None, 0.0)
-        return size if time.monotonic() - recorded_at < _CONFIRMATION_LIFETIME else None
+    def lookup(self, key: Key, since: float) -> tuple[int, float] | None:
+        """Return the size in bytes that a success reported, and the moment of the question.
 
-    def record_success(self, key: Key, size: int) -> None:
-        """Remember a success, and the size in bytes that it reported."""
-        self._sizes.put(key, (size, time.monotonic()))
+        Return None if there was no question after `since`; moments are seconds since boot.
+        """
+        success = self._successes.get(key)
+        return success if success is not None and success[1] > since else None
+
+    def record_success(self, key: Key, size: int, asked_at: float) -> None:
+        """Remember a success, the size in bytes that it reported, and when it was asked for."""
+        self._successes.put(key, (size, asked_at))
 
     def record_refusal(self, key: Key) -> None:
         """Forget the success, since the registry has refused."""
-        self._sizes.forget(key)
-
-
-# Spools: a blob that was fetched whole moves from its spool to the store.
-
-
-def build_fetches(
-    disk: DiskExecutor, spools: Path, registry: str, unread_limits: UnreadLimits
-) -> Fetches:
-    """Return the fetches of one registry; `spools` holds a directory for each registry."""
-    spool_directory = spools / registry
-    adopt, make_room = partial(_adopt, disk, registry), partial(_make_room, disk)
-    options = FetchOptions(
-        adopt=adopt,
-        make_room=make_room,
-        is_cached=lambda digest: disk.blobs.stat(registry, digest) is not None,
-        unread_limits=unread_limits,
-        remove_other_idle=partial(_remove_idle, spools),
-        report_failure=disk.count_failure,
-    )
-    return Fetches(spool_directory, options)
-
-
-def measure_unfinished(spools: Path) -> tuple[int, int]:
-    """Return the number of unfinished blobs, and their size in bytes; waits for the disk.
-
-    Both running and abandoned fetches count.
-    """
-    measures = [files.measure(spool_directory) for spool_directory in _list_registries(spools)]
-    return sum(number for number, _ in measures), sum(size for _, size in measures)
-
-
-def drop_unfinished(spools: Path) -> int:
-    """Remove abandoned fetches, and return their size in bytes; waits for the disk."""
-    return _remove_idle(spools, 0)
-
-
-def _remove_idle(spools: Path, idle: float) -> int:
-    return sum(
-        files.remove_idle(spool_directory, idle) for spool_directory in _list_registries(spools)
-    )
-
-
-def _list_registries(spools: Path) -> list[Path]:
-    # Includes registries that are no longer configured.
-    return sorted(path for path in spools.glob("*") if path.is_dir())
-
-
-def _adopt(disk: DiskExecutor, registry: str, blob: CompleteBlob) -> None:
-    # No media type: anyone who could choose one for a blob could turn it into a manifest.
-    content = ContentInfo(registry=registry, digest=blob.digest, size=blob.size, media_type="")
-    disk.move(disk.blobs.adopt, blob.path, content)
-
-
-def _make_room(disk: DiskExecutor, size: int) -> None:
-    disk.move_or_raise(disk.blobs.make_room, size)
+        self._successes.forget(key)
 
 
 logger = logging.getLogger(__name__)
@@ -136,13 +79,13 @@ class BlobCache:
         inner: Source,
         gate: Gate,
         stale_if_error: StaleIfError,
-        fetches: Fetches,
+        transfers: Transfers,
         policy: CachePolicy,
     ) -> None:
         self._inner = inner
         self._gate = gate
         self._stale_if_error = stale_if_error
-        self._fetches = fetches
+        self._transfers = transfers
         self._policy = policy
         self._confirmations = RecentConfirmations()
         self._single_flight = SingleFlight[Key]()  # identical requests wait for the first
@@ -156,7 +99,20 @@ class BlobCache:
         Raise RegistryError if the registry cannot be asked and no public copy is cached. Raise
         ClientGone if the client disconnects while it waits for others.
         """
+        return self._serve(self._build_request(caller, name, digest, request))
+
+    def begin(
+        self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
+    ) -> Reply:
+        """Do as `serve_blob` does for a part that no client has asked for yet, and so gets.
+
+        It need not be verified.
+        """
         blob_request = self._build_request(caller, name, digest, request)
+        return self._serve(replace(blob_request, only_verified=False))
+
+    def _serve(self, blob_request: BlobRequest) -> Reply:
+        caller, name, digest = blob_request.caller, blob_request.name, blob_request.digest
         found = self._gate.open_or_explain(caller, name, digest)
         if isinstance(found, AuthorizedContent):
             return self._serve_cached(blob_request, found)
@@ -165,11 +121,18 @@ class BlobCache:
             return self._serve_miss(replace(blob_request, request=upstream_request), found)
 
         reply = self._stale_if_error.fetch_or_serve_stale(
-            caller, name, request, serve_miss, partial(self._serve_stale, blob_request)
+            caller, name, blob_request.request, serve_miss, partial(self._serve_stale, blob_request)
         )
         if reply.is_error:
-            self._confirmations.record_refusal(blob_request.key)
+            self._record_refusal(blob_request)
         return reply
+
+    def _record_refusal(self, blob_request: BlobRequest) -> None:
+        self._confirmations.record_refusal(blob_request.key)
+        with suppress(OSError):  # then no worker can read the confirmations either
+            self._transfers.record_refusal(
+                blob_request.digest, blob_request.reader, self._gate.now()
+            )
 
     def confirm(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
@@ -223,11 +186,11 @@ class BlobCache:
         )
 
     def _serve_miss(self, blob_request: BlobRequest, standing: AccessState) -> Reply:
-        if blob_request.request.method != "GET" or not Fetches.can_fetch(blob_request.digest):
+        if blob_request.request.method != "GET" or not Transfers.can_fetch(blob_request.digest):
             return _pass_through(blob_request)
         try:
-            if self._may_join(blob_request, standing):
-                return self._join_and_serve(blob_request)
+            if confirmed := self._find_confirmation(blob_request, standing):
+                return self._join_and_serve(confirmed)
             with self._single_flight.lead(
                 blob_request.key, blob_request.request.client
             ) as is_leader:
@@ -235,30 +198,69 @@ class BlobCache:
                     standing = self._gate.lookup_access(
                         blob_request.caller, blob_request.name, blob_request.digest
                     )
-                    if self._may_join(blob_request, standing):
-                        return self._join_and_serve(blob_request)
+                    if confirmed := self._find_confirmation(blob_request, standing):
+                        return self._join_and_serve(confirmed)
                 return self._confirm_and_serve(blob_request, standing)
         except BlobRefused as refusal:
-            return cache_status.mark_reply(
-                refusal.reply, cache_status.build_forwarded(refusal.reply.status)
-            )
+            return _relay_refusal(blob_request, refusal.reply)
         except OSError as error:
             # The disk is full, read-only or gone; a pull works without it.
-            self._fetches.report_failure(error)
+            self._transfers.report_failure(error)
             self._log_failure(error)
             return _pass_through(blob_request)
 
-    def _may_join(self, blob_request: BlobRequest, standing: AccessState) -> bool:
-        """Return whether the caller could read the blob if it were cached."""
-        is_confirmed = self._confirmations.lookup_size(blob_request.key) is not None
-        return standing.has_grant and (is_confirmed or standing.is_member)
+    def _find_confirmation(
+        self, blob_request: BlobRequest, standing: AccessState
+    ) -> BlobRequest | None:
+        """Return the request of a caller who could read the blob if it were cached, or None.
+
+        The registry has just let such a caller read it, or is known to hold it there.
+        """
+        if not standing.has_grant:
+            return None
+        if standing.is_member:
+            return blob_request
+        if success := self._confirmations.lookup(blob_request.key, self._compute_oldest()):
+            return replace(blob_request, confirmed_at=success[1])
+        return self._find_shared_confirmation(blob_request)
+
+    def _find_shared_confirmation(self, blob_request: BlobRequest) -> BlobRequest | None:
+        """Do as `_find_confirmation` does, by what all workers know of a blob being fetched."""
+        confirmed_at = self._transfers.find_confirmation(
+            blob_request.digest, blob_request.reader, self._compute_oldest()
+        )
+        return replace(blob_request, confirmed_at=confirmed_at) if confirmed_at else None
+
+    def _wait_for_confirmation(
+        self, blob_request: BlobRequest, standing: AccessState
+    ) -> BlobRequest | None:
+        """Do the same once no worker waits for the registry's first answer about the blob.
+
+        The same caller often asks through several workers at once.
+        """
+        if standing.is_cached or not standing.has_grant:
+            return None
+        self._transfers.wait_for_answer(blob_request.digest, blob_request.request.client)
+        standing = self._gate.lookup_access(
+            blob_request.caller, blob_request.name, blob_request.digest
+        )
+        return self._find_confirmation(blob_request, standing)
+
+    def _compute_oldest(self) -> float:
+        """Return the moment after which a success must have been asked for (since boot)."""
+        return self._gate.now() - _CONFIRMATION_LIFETIME
 
     def _confirm_and_serve(self, blob_request: BlobRequest, standing: AccessState) -> Reply:
         """Serve a client whose rights are unknown: the registry's answer decides."""
-        if not standing.is_cached:
-            lead = self._fetches.try_acquire(blob_request.digest)
-            if lead is not None:
-                return self._lead_and_serve(blob_request, lead)
+        if (
+            not standing.is_cached
+            and (reply := self._fetch_and_serve(blob_request, standing)) is not None
+        ):
+            return reply
+        if confirmed := self._wait_for_confirmation(blob_request, standing):
+            return self._join_and_serve(confirmed)
+        if reply := self._serve_hit(blob_request):  # another worker has finished it meanwhile
+            return reply
         head = blob_request.fetch_head()
         if refusal := find_refusal(head, blob_request.request):
             raise BlobRefused(refusal)
@@ -266,53 +268,79 @@ class BlobCache:
         is_valid = head.length is not None and evidence.is_blob(head, blob_request.digest)
         if head.status != HTTPStatus.OK or head.length is None or not is_valid:
             return _pass_through(blob_request)
-        self._confirmations.record_success(blob_request.key, head.length)
-        return self._serve_hit(blob_request) or self._join_and_serve(blob_request)
+        confirmed = self._record_success(blob_request, head.length)
+        return self._serve_hit(confirmed) or self._join_and_serve(confirmed)
+
+    def _fetch_and_serve(self, blob_request: BlobRequest, standing: AccessState) -> Reply | None:
+        """Serve a client whose own request brings bytes that nobody fetches yet.
+
+        Return None if there are no such bytes.
+        """
+        transfer = self._transfers.join(blob_request.digest, blob_request.payer)
+        if transfer is None:
+            beginning = self._transfers.begin(blob_request.digest)
+            return None if beginning is None else self._begin_and_serve(blob_request, beginning)
+        with ExitStack() as stack:
+            stack.callback(transfer.close)
+            if not continue_fetch(blob_request, transfer, has_grant=standing.has_grant):
+                return None
+            stack.pop_all()
+        return self._serve_fetched(blob_request, transfer)
+
+    def _record_success(self, blob_request: BlobRequest, size: int) -> BlobRequest:
+        """Remember that the registry has just let the caller read the blob; return the request."""
+        asked_at = blob_request.requested_at
+        self._confirmations.record_success(blob_request.key, size, asked_at)
+        return replace(blob_request, confirmed_at=asked_at)
 
     def _join_and_serve(self, blob_request: BlobRequest) -> Reply:
-        """Serve a client that may share a running fetch.
+        """Serve a client that may read what is being fetched.
 
         Pass the request on if the registry has reported another size to this client.
         """
-        lead_or_spool = self._fetches.acquire_or_join(
+        entered = self._transfers.begin_or_join(
             blob_request.digest, blob_request.request.client, blob_request.payer
         )
-        if isinstance(lead_or_spool, FetchLease):
-            return self._lead_and_serve(blob_request, lead_or_spool)
-        if self._confirmations.lookup_size(blob_request.key) not in {None, lead_or_spool.size}:
-            lead_or_spool.close()
+        if isinstance(entered, Beginning):
+            return self._begin_and_serve(blob_request, entered)
+        success = self._confirmations.lookup(blob_request.key, self._compute_oldest())
+        if success is not None and success[0] != entered.blob.size:
+            entered.close()
             return _pass_through(blob_request)
-        return self._serve_spool(blob_request, lead_or_spool, cache_status.build_joined())
+        share_confirmation(blob_request, entered.blob)
+        return self._serve_transfer(blob_request, entered, cache_status.build_joined())
 
-    def _lead_and_serve(self, blob_request: BlobRequest, lead: FetchLease) -> Reply:
-        """Serve the client that has the right to fetch."""
-        if lead.is_cached:
-            lead.release()  # another fetch has finished meanwhile
+    def _begin_and_serve(self, blob_request: BlobRequest, beginning: Beginning) -> Reply:
+        """Serve the client that has the right to ask first."""
+        if beginning.is_cached:
+            beginning.release()  # another fetch has finished meanwhile
             return self._serve_hit(blob_request) or _pass_through(blob_request)
-        if _starts_far_ahead(blob_request.request, lead):
-            lead.release()
+        transfer = begin_fetch(blob_request, beginning)
+        if transfer is None:
             return _pass_through(blob_request)
-        is_complete = lead.offset == lead.size
-        spool = lead_fetch(blob_request, lead, self._fetches)
-        if spool is None:
-            return _pass_through(blob_request)
-        self._confirmations.record_success(blob_request.key, spool.size)
-        # If an earlier leader fetched all bytes and did not finish, a HEAD only confirmed them.
-        cache_headers = (
-            cache_status.build_joined()
-            if is_complete
-            else cache_status.build_forwarded(HTTPStatus.OK, stored=True)
-        )
-        return self._serve_spool(blob_request, spool, cache_headers)
+        return self._serve_fetched(blob_request, transfer)
 
-    def _serve_spool(
-        self, blob_request: BlobRequest, spool: Spool, cache_headers: Headers
+    def _serve_fetched(self, blob_request: BlobRequest, transfer: Transfer) -> Reply:
+        """Serve a client to whom the registry has just sent a part of the blob."""
+        blob_request = self._record_success(blob_request, transfer.blob.size)
+        cache_headers = cache_status.build_forwarded(HTTPStatus.OK, stored=True)
+        return self._serve_transfer(blob_request, transfer, cache_headers)
+
+    def _serve_transfer(
+        self, blob_request: BlobRequest, transfer: Transfer, cache_headers: Headers
     ) -> Reply:
-        part = select_range(blob_request.request, blob_request.digest, spool.size)
-        if part.start > spool.available + MAX_DISTANCE_AHEAD:
-            spool.close()
-            return _pass_through(blob_request)
-        return serve.build_spooled_reply(blob_request, spool, part, cache_headers)
+        reenter = partial(self._reenter, blob_request)
+        return serve.build_transfer_reply(blob_request, transfer, cache_headers, reenter)
+
+    def _reenter(self, blob_request: BlobRequest) -> Transfer | None:
+        """Return the fetch that replaces one whose bytes were wrong, or None if there is none.
+
+        Raise BlobRefused, RegistryError or OSError.
+        """
+        entered = self._transfers.begin_or_join(
+            blob_request.digest, blob_request.request.client, blob_request.payer
+        )
+        return begin_fetch(blob_request, entered) if isinstance(entered, Beginning) else entered
 
     def _log_failure(self, error: OSError) -> None:
         now = time.monotonic()
@@ -322,19 +350,15 @@ class BlobCache:
             logger.warning("Blobs are forwarded without caching.", extra={"fields": fields})
 
 
+def _relay_refusal(blob_request: BlobRequest, reply: Reply) -> Reply:
+    """Return what the registry has answered in place of bytes of the blob."""
+    if reply.status == HTTPStatus.PARTIAL_CONTENT:  # perhaps another part than the client's
+        reply.close()
+        return _pass_through(blob_request)
+    return cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status))
+
+
 def _pass_through(blob_request: BlobRequest) -> Reply:
     """Return the registry's answer to the client's own request, and keep nothing."""
     reply = blob_request.fetch_unchanged()
     return cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status))
-
-
-def _starts_far_ahead(request: Request, lead: FetchLease) -> bool:
-    """Return whether a range starts more than `MAX_DISTANCE_AHEAD` bytes ahead of the fetch.
-
-    A suffix range ("the last n bytes") counts as far ahead: its start is unknown until the registry
-    has reported the size.
-    """
-    byte_range = parse_range(headers.get_first(request.headers, "range"))
-    if byte_range is None:
-        return False
-    return byte_range.first is None or byte_range.first > lead.offset + MAX_DISTANCE_AHEAD

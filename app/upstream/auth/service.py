@@ -13,12 +13,13 @@ from urllib.parse import urlencode, urlsplit
 import requests
 from publicsuffixlist import PublicSuffixList
 
+from app.events import Event
 from app.oci import documents, headers
 from app.oci.challenge import Challenge, parse_challenges
 from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
 from app.oci.headers import Headers
 from app.registries import Registry
-from app.source import Event, Reply, TokenRequest, build_reply
+from app.source import Reply, TokenRequest, build_reply
 from app.upstream import replies
 from app.upstream.http import body, redirects
 from app.upstream.http.deadlines import Call

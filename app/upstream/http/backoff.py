@@ -20,6 +20,7 @@ from typing import Final
 
 from cachetools import LRUCache, TLRUCache
 
+from app.events import NOBODY, Event, Observer
 from app.oci import headers
 from app.oci.errors import (
     ClientGone,
@@ -31,7 +32,7 @@ from app.oci.errors import (
     error_document,
 )
 from app.oci.headers import Headers
-from app.source import NOBODY, Event, Observer, Reply, build_reply
+from app.source import Reply, build_reply
 from app.upstream.http.urls import Origin
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from app.events import NOBODY, Event, Observer
 from app.oci import documents
 from app.oci.conditional import ContentRange, parse_content_range, parse_unsatisfied_size
 from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamUnavailable
 from app.piece_size import FROM_CONNECTION, AdaptivePieceSize
-from app.source import NOBODY, BodyBroken, Event, Observer
+from app.source import BodyBroken
 from app.upstream.http.deadlines import NO_LIMIT, Call, ClientDisconnected
 from app.upstream.http.response import MalformedResponse, UpstreamResponse
 from app.waiting import CLIENT_CHECK

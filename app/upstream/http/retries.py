@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import requests
 
+from app.events import NOBODY, Event, Observer
 from app.oci.errors import (
     OutboundProxyFails,
     UpstreamDown,
@@ -20,7 +21,7 @@ from app.oci.errors import (
     UpstreamUnresolved,
     UpstreamUntrusted,
 )
-from app.source import NOBODY, Event, Observer
+from app.oci.headers import parse_retry_after
 from app.upstream.http.body import discard
 from app.upstream.http.deadlines import Call
 from app.upstream.http.errors import FAILURES, redact_url
@@ -196,21 +197,6 @@ def _is_transient(response: requests.Response) -> bool:
 def get_retry_after(response: requests.Response) -> float:
     """Return the seconds of the response's Retry-After, as `parse_retry_after` does."""
     return parse_retry_after(response.headers.get("Retry-After", ""))
-
-
-def parse_retry_after(retry_after: str) -> float:
-    """Return the seconds of a Retry-After (RFC 9110, section 10.2.3): 0 if it is empty.
-
-    Return infinity for a date, which always means too long, and for anything else.
-    """
-    retry_after = retry_after.strip()
-    if not retry_after:
-        return 0
-    return (
-        float(retry_after[:9])
-        if retry_after.isascii() and retry_after.isdecimal()
-        else float("inf")
-    )
 
 
 def _choose_pause(error: UpstreamUnavailable, *, first: bool) -> float:

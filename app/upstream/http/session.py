@@ -20,9 +20,9 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.util import SKIP_HEADER
 
 from app.addresses import is_special_host, parse_literal
+from app.events import NOBODY, Event, Observer
 from app.oci.errors import ClientGone, RegistryError, UpstreamTimeout
 from app.oci.headers import Headers
-from app.source import NOBODY, Event, Observer
 from app.threads import ResolutionTimeout
 from app.upstream.http import errors
 from app.upstream.http.backoff import CircuitBreakers

@@ -309,6 +309,7 @@ function writeSums({ totals, cache }) {
   writeFact("share", asked ? percent.format(given / asked) : "-");
   writeFact("saved", size(cache.bytes_saved));
   writeFact("evictions", number(cache.evictions));
+  writeFact("fetches", number(cache.fetch_connections));
   writeFault(cache);
 }
 

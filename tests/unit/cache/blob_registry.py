@@ -4,25 +4,29 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from pathlib import Path
 
 from app.cache.authz.gate import Gate
-from app.cache.blobs.blobs import BlobCache, build_fetches
+from app.cache.blobs.blobs import BlobCache
+from app.cache.blobs.unfinished import build_transfers
 from app.cache.stale import StaleIfError
 from app.oci import headers
 from app.oci.conditional import parse_range
 from app.oci.reference import Digest, RepositoryName
 from app.source import BodyBroken, Reply, Request
-from app.spools.lead import UnreadLimits
 from app.store.blobs import SizeLimits
 from app.store.storage import Storage
+from app.transfer.watch import UnreadLimits
 from tests.unit.cache.registry import FakeRegistry, digest_of
 from tests.unit.cache.world import NAME, World, executor
-from tests.unit.spools.parts import blob_of
-from tests.unit.store.parts import ROOMY
+from tests.unit.store.parts import ROOMY, grant
+from tests.unit.transfer.parts import blob_of
 
 PIECE = 1000
 DATA = blob_of(10_500)
 DIGEST = digest_of(DATA)
+OTHER = RepositoryName.parse("mallory/own")
+"""A repository of somebody else's, which has nothing."""
 
 
 class BlobRegistry(FakeRegistry):
@@ -33,8 +37,11 @@ class BlobRegistry(FakeRegistry):
         self.going_on = threading.Event()
         self.going_on.set()
         self.breaks_at: int | None = None
+        self.piece = PIECE
         self.silent = False
         """Whether it tells no length."""
+        self.tells_total = True
+        """Whether a part comes with the size of the whole."""
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Answer with a blob, or a part of it."""
@@ -47,7 +54,8 @@ class BlobRegistry(FakeRegistry):
         if part is None:
             return Reply(status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, length=0)
         start, end = part
-        fields = [*reply.headers, ("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")]
+        total = len(data) if self.tells_total else "*"
+        fields = [*reply.headers, ("Content-Range", f"bytes {start}-{end - 1}/{total}")]
         return replace(
             reply,
             status=HTTPStatus.PARTIAL_CONTENT if wanted else HTTPStatus.OK,
@@ -57,13 +65,13 @@ class BlobRegistry(FakeRegistry):
         )
 
     def _pieces(self, data: bytes, offset: int) -> Iterator[bytes]:
-        for at in range(0, len(data), PIECE):
+        for at in range(0, len(data), self.piece):
             if at:
                 assert self.going_on.wait(30)
             if self.breaks_at is not None and offset + at >= self.breaks_at:
                 message = "the registry broke off"
                 raise BodyBroken(message)
-            yield data[at : at + PIECE]
+            yield data[at : at + self.piece]
 
 
 @dataclass
@@ -82,17 +90,43 @@ class BlobWorld:
         """The storage of the first worker."""
         return self.world.storages.opened[0]
 
+    @property
+    def unfinished(self) -> Path:
+        """Where the blobs of the registry are while they are fetched."""
+        return self.world.storages.directory / "unfinished" / self.world.row.name
+
+    @property
+    def ranges(self) -> list[str]:
+        """The Range of each GET that the registry got; "" where it had none."""
+        return [
+            headers.get_first(asked.headers, "range")
+            for asked in self.registry.requests
+            if asked.method == "GET"
+        ]
+
+    def is_kept(self, digest: Digest = DIGEST) -> bool:
+        """Tell whether a blob is in the store."""
+        return self.storage.blobs.stat(self.world.row.name, digest) is not None
+
+    def let_read(self, authorization: str) -> None:
+        """Let somebody read the repository, as a manifest does with which a pull begins."""
+        name, asked = self.world.caller(authorization).name, self.world.clock.now()
+        grant(self.storage.ledger, name, self.world.row.name, NAME, 60, asked=asked)
+
     def worker(self) -> BlobCache:
         """Return what a new worker has."""
         storage, row = self.world.storages.open(self.limits), self.world.row
         disk = executor(storage)
         gate = Gate(row.name, disk, self.world.policy)
-        fetches = build_fetches(disk, storage.spools, row.name, self.unread)
         policy = replace(
-            self.world.policy, accel_location=self.accel, verify_blobs=self.verify_blobs
+            self.world.policy,
+            accel_location=self.accel,
+            verify_blobs=self.verify_blobs,
+            unread_limits=self.unread,
         )
+        transfers = build_transfers(disk, storage.unfinished, row.name, policy)
         away = StaleIfError(row.name, disk, self.registry.reach)
-        return BlobCache(self.registry, gate, away, fetches, policy)
+        return BlobCache(self.registry, gate, away, transfers, policy)
 
     def ask(
         self,
@@ -104,6 +138,11 @@ class BlobWorld:
         """Ask for a blob, as a client does."""
         caller, own = self.world.callers().identify(told)
         return blobs.serve_blob(caller, name, digest, own)
+
+
+def is_fetching() -> bool:
+    """Tell whether a fetch goes on, of any worker."""
+    return any(one.name.startswith("blob ") for one in threading.enumerate())
 
 
 def body_of(reply: Reply) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 
 from app.cache.policy import CachePolicy
 from app.cache.source import Cache
-from app.source import Budget, Event
+from app.events import Budget, Event
 from app.store.blobs import SizeLimits
 from app.store.errors import Fault
 from app.store.store import open_directory
@@ -60,7 +60,7 @@ def test_an_index_that_cannot_be_opened(cache: Cache, noted: Noted) -> None:
     """Whoever looks is told, and what was there last; it is no error of the one who looks."""
     assert cache.measure_usage() == (1, len(DATA))
     cache.storage.close()
-    index = cache.storage.spools.with_name("index.sqlite")
+    index = cache.storage.unfinished.with_name("index.sqlite")
     index.rename(index.with_name("moved"))
     index.mkdir()
     assert cache.measure_usage() == (1, len(DATA))
@@ -78,7 +78,7 @@ def test_it_is_looked_at_now_and_then(cache: Cache, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(time, "monotonic", lambda: now)
     assert cache.read_state().fault == ""
     cache.storage.close()
-    index = cache.storage.spools.with_name("index.sqlite")
+    index = cache.storage.unfinished.with_name("index.sqlite")
     index.rename(index.with_name("moved"))
     index.mkdir()
     assert cache.read_state().fault == ""

@@ -42,13 +42,15 @@ def test_json(run: Run, store: Store) -> None:
 
 
 def test_what_was_not_finished(run: Run, cache: Cache) -> None:
-    """It is counted beside the rest, and goes with all."""
-    folder = cache.storage.spools / "docker.io"
+    """It is counted beside the rest, by what it takes and not by its size, and goes with all."""
+    folder = cache.storage.unfinished / "docker.io"
     folder.mkdir(parents=True)
-    (folder / "sha256-00.data").write_bytes(b"x" * 2048)
-    (folder / "sha256-00.record").write_bytes(b"")
-    assert "running or interrupted downloads: 1 blob, 2.0 KiB" in run("statistics").stdout
+    (folder / "sha256-00.map").write_bytes(b"")
+    with (folder / "sha256-00.data").open("wb") as file:
+        file.write(b"x" * 65536)
+        file.truncate(1 << 30)
+    assert "running or interrupted downloads: 1 blob, 64.0 KiB" in run("statistics").stdout
     found = json.loads(run("statistics", "--json").stdout)
-    assert found["unfinished"] == {"entries": 1, "bytes": 2048}
+    assert found["unfinished"] == {"entries": 1, "bytes": 65536}
     run("remove", "--all")
     assert list(folder.iterdir()) == []

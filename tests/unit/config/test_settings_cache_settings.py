@@ -9,7 +9,7 @@ from app.cache.source import CachedSource
 from app.config.load import SettingsError, load
 from app.config.types import AccelLocation, ByteSize, Size
 from app.factory import build_unread_limits, create_app
-from app.spools.lead import UnreadLimits
+from app.transfer.watch import UnreadLimits
 from tests.unit.config.test_types import refused
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from app import shared_memory
-from app.events import Exchange
+from app.events import Budget, Event, Exchange
 from app.metrics import board, counting
 from app.metrics.figures import Figures, Metrics
 from app.oci.errors import UpstreamUnreachable
-from app.source import Budget, CacheState, Event, Source
+from app.source import CacheState, Source
 from tests.servers import wait_until
 from tests.unit.fake_source import FakeSource
 

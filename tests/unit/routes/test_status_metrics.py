@@ -9,10 +9,10 @@ from flask.testing import FlaskClient
 
 from app.access.networks import Networks
 from app.config.settings import LOCAL_NETWORKS
-from app.events import current
+from app.events import Budget, current
 from app.oci.reference import Operation
 from app.routes.context import Services
-from app.source import Budget, Reply, Request
+from app.source import Reply, Request
 from tests.unit.fake_source import FakeSource
 from tests.unit.routes.conftest import Proxy
 

@@ -24,11 +24,11 @@ from tests.unit.store.parts import (
     described,
     digest_of,
     faults,
+    fetched_file,
     files,
     put_files,
     read,
     rows,
-    spool,
 )
 
 STEPS = {
@@ -58,7 +58,7 @@ def kill_at(step: int) -> None:
 
 def take(directory: Path, store: Store) -> Iterator[None]:
     """Adopt a file, for which the oldest entry has to go."""
-    path = spool(directory, NEW)
+    path = fetched_file(directory, NEW)
     yield
     store.adopt(path, described(NEW))
 

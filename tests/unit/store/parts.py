@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from app.cache.blobs.blobs import measure_unfinished
+from app.cache.blobs.unfinished import measure_unfinished
 from app.oci.reference import Digest
 from app.store.blobs import ContentInfo, SizeLimits
 from app.store.ledger import PLAIN_BLOB, Confirmation, Denial, Ledger, Member
@@ -87,12 +87,12 @@ class Storages:
         """Open the storage of another worker."""
         if not self.is_in_memory:
             storage = open_directory(
-                self.directory, limits, self.clock, lambda spools: measure_unfinished(spools)[1]
+                self.directory, limits, self.clock, lambda path: measure_unfinished(path)[1]
             )
         elif self.opened:
             storage = self.opened[0]
         else:
-            storage = open_memory(self.directory / "spools", limits, self.clock)
+            storage = open_memory(self.directory / "unfinished", limits, self.clock)
         self.opened.append(storage)
         return storage
 
@@ -114,9 +114,9 @@ def described(data: bytes, media_type: str = "text/plain", registry: str = REGIS
     )
 
 
-def spool(store_directory: Path, data: bytes) -> Path:
+def fetched_file(store_directory: Path, data: bytes) -> Path:
     """Make a finished file on the store's file system."""
-    folder = store_directory.parent / "spools"
+    folder = store_directory.parent / "unfinished"
     folder.mkdir(exist_ok=True)
     path = folder / uuid4().hex
     path.write_bytes(data)

@@ -18,7 +18,7 @@ from app.store.errors import Fault, StoreError
 from app.store.memory_blobs import MemoryBlobStore
 from app.store.memory_ledger import MemoryLedger
 from app.store.store import Store
-from tests.unit.store.parts import REGISTRY, Stores, described, digest_of, spool
+from tests.unit.store.parts import REGISTRY, Stores, described, digest_of, fetched_file
 
 MAX_SIZE = 3_000_000
 LARGE = os.urandom(2_500_000)
@@ -181,7 +181,7 @@ def test_a_ledger_names_it(store: BlobStore) -> None:
 
 def test_a_file_is_adopted(store: BlobStore, tmp_path: Path) -> None:
     """It is content, and no file of its owner's any more."""
-    path = spool(tmp_path / "cache", LARGE)
+    path = fetched_file(tmp_path / "cache", LARGE)
     store.adopt(path, described(LARGE, ""))
     assert not path.exists()
     assert read(store, DIGEST) == LARGE
@@ -207,7 +207,7 @@ def test_a_file_that_is_not_adopted(
     data: bytes, content: ContentInfo, store: BlobStore, tmp_path: Path
 ) -> None:
     """It goes all the same."""
-    path = spool(tmp_path / "cache", data)
+    path = fetched_file(tmp_path / "cache", data)
     with pytest.raises(StoreError):
         store.adopt(path, content)
     assert not path.exists()
@@ -226,7 +226,7 @@ def test_wrong_bytes_are_not_kept(store: BlobStore) -> None:
 def test_a_known_type_stays(store: BlobStore, tmp_path: Path) -> None:
     """Bytes that come again without one have it still; another one takes its place."""
     for given, found in (("", ""), ("a/b", "a/b"), ("", "a/b"), ("c/d", "c/d")):
-        store.adopt(spool(tmp_path / "cache", b"x"), described(b"x", given))
+        store.adopt(fetched_file(tmp_path / "cache", b"x"), described(b"x", given))
         stat = store.stat(REGISTRY, digest_of(b"x"))
         assert stat is not None
         assert stat.media_type == found

@@ -17,9 +17,9 @@ from tests.unit.store.parts import (
     described,
     digest_of,
     faults,
+    fetched_file,
     files,
     read,
-    spool,
 )
 
 DATA = b"some layer" * 1000
@@ -28,7 +28,7 @@ DATA = b"some layer" * 1000
 def test_a_file_is_taken(stores: Stores) -> None:
     """It is moved, not copied, and lies where its digest says."""
     store = stores.open()
-    path = spool(stores.directory, DATA)
+    path = fetched_file(stores.directory, DATA)
     number = path.stat().st_ino
     store.adopt(path, described(DATA))
     name = digest_of(DATA).partition(":")[2]
@@ -58,7 +58,7 @@ def test_modes(stores: Stores, umask: int) -> None:
     before = os.umask(umask)
     try:
         store = stores.open()
-        path = spool(stores.directory, DATA)
+        path = fetched_file(stores.directory, DATA)
         store.adopt(path, described(DATA))
         store.keep(b"hello", REGISTRY, digest_of(b"hello"), "")
         content = stores.directory / "content"
@@ -82,7 +82,7 @@ def test_an_existing_directory_keeps_its_mode(stores: Stores) -> None:
 def test_another_size_is_refused(stores: Stores, size: int) -> None:
     """A short file is not whole, whoever says so."""
     store = stores.open()
-    path = spool(stores.directory, DATA)
+    path = fetched_file(stores.directory, DATA)
     content = ContentInfo(registry=REGISTRY, digest=digest_of(DATA), size=size, media_type="")
     with pytest.raises(StoreError, match=f"not a file of {size} bytes"):
         store.adopt(path, content)
@@ -130,7 +130,7 @@ def test_wrong_bytes_are_not_kept(stores: Stores) -> None:
 def test_what_can_never_be_kept(stores: Stores, registry: str, digest: str) -> None:
     """Nothing leads out of the directory; asking for it finds nothing."""
     store = stores.open()
-    path = spool(stores.directory, DATA)
+    path = fetched_file(stores.directory, DATA)
     content = ContentInfo(
         registry=registry, digest=Digest.parse(digest), size=len(DATA), media_type=""
     )
@@ -149,7 +149,7 @@ def test_what_is_larger_than_the_cache(stores: Stores) -> None:
     """It is refused before anything has to go for it."""
     store = stores.open(SizeLimits(max_size=100, min_free=0))
     store.keep(b"x" * 100, REGISTRY, digest_of(b"x" * 100), "")
-    path = spool(stores.directory, b"y" * 101)
+    path = fetched_file(stores.directory, b"y" * 101)
     with pytest.raises(StoreError) as caught:
         store.adopt(path, described(b"y" * 101))
     assert caught.value.errno == errno.EFBIG
@@ -164,7 +164,7 @@ def test_a_directory_that_takes_nothing(stores: Stores) -> None:
     name = digest_of(b"hello").partition(":")[2]
     blocked = stores.directory / "content" / REGISTRY / "sha256" / name[:2]
     blocked.write_bytes(b"a file where a folder should be")
-    path = spool(stores.directory, b"hello")
+    path = fetched_file(stores.directory, b"hello")
     with pytest.raises(StoreError) as caught:
         store.adopt(path, described(b"hello"))
     assert caught.value.errno in {errno.ENOTDIR, errno.EEXIST}

@@ -16,11 +16,11 @@ from tests.unit.store.parts import (
     described,
     digest_of,
     faults,
+    fetched_file,
     files,
     put_files,
     read,
     rows,
-    spool,
 )
 
 MANY = [bytes([number]) * 1000 for number in range(10)]
@@ -92,7 +92,7 @@ def test_a_new_one_pushes_old_ones_out(stores: Stores) -> None:
     """The size holds after each file that is taken; the new one is never what goes."""
     store = filled(stores, SizeLimits(max_size=10_000, min_free=0))
     data = b"z" * 9_500
-    store.adopt(spool(stores.directory, data), described(data))
+    store.adopt(fetched_file(stores.directory, data), described(data))
     assert present(store) == []
     assert read(store, digest_of(data)) == data
     assert faults(stores.directory) == []
@@ -157,7 +157,7 @@ def test_what_is_whole_is_taken_below_the_reserve(
     """A file that is there already takes no more room."""
     store = stores.open(SizeLimits(min_free=50_000))
     disk(30_000)
-    store.adopt(spool(stores.directory, MANY[0]), described(MANY[0]))
+    store.adopt(fetched_file(stores.directory, MANY[0]), described(MANY[0]))
     assert read(store, digest_of(MANY[0])) == MANY[0]
     with pytest.raises(StoreError):
         store.keep(MANY[1], REGISTRY, digest_of(MANY[1]), "")

@@ -20,11 +20,11 @@ from tests.unit.store.parts import (
     described,
     digest_of,
     faults,
+    fetched_file,
     grant,
     has_grant,
     read,
     rows,
-    spool,
 )
 
 OLD = [bytes([number]) * 300_000 for number in range(4)]
@@ -69,7 +69,7 @@ def test_a_full_disk_keeps_nothing_more(disk: Path, stores: Stores) -> None:
     for data in OLD:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
     grant(store.ledger, "alice", REGISTRY, "library/alpine", 60, asked=store.clock.now())
-    path = spool(stores.directory, b"finished before it was full")
+    path = fetched_file(stores.directory, b"finished before it was full")
     fill(disk)
     new = b"n" * 2_000_000
     for _ in range(3):
@@ -166,7 +166,7 @@ def test_a_disk_that_can_only_be_read(disk: Path, stores: Stores) -> None:
     store = stores.open(ROOMY)
     store.keep(OLD[0], REGISTRY, digest_of(OLD[0]), "text/plain")
     assert read(store, digest_of(OLD[0])) == OLD[0]
-    spooled = spool(stores.directory, OLD[1])
+    fetched = fetched_file(stores.directory, OLD[1])
     store._index.close()  # noqa: SLF001 - what is open for writing holds the mount
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     try:
@@ -174,7 +174,7 @@ def test_a_disk_that_can_only_be_read(disk: Path, stores: Stores) -> None:
         with pytest.raises(StoreError):
             store.keep(OLD[1], REGISTRY, digest_of(OLD[1]), "")
         with pytest.raises(StoreError):
-            store.adopt(spooled, described(OLD[1]))
+            store.adopt(fetched, described(OLD[1]))
         with pytest.raises(StoreError):
             store.make_room(10**7)
         with pytest.raises(StoreError):

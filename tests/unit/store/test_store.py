@@ -23,6 +23,7 @@ from tests.unit.store.parts import (
     described,
     digest_of,
     faults,
+    fetched_file,
     grant,
     has_grant,
     lookup_member,
@@ -33,7 +34,6 @@ from tests.unit.store.parts import (
     record_member,
     remove_member,
     revoke,
-    spool,
 )
 
 MAX_SIZE = 100
@@ -94,7 +94,7 @@ class _Model(RuleBasedStateMachine):
 
     @rule(data=DATA, media_type=st.sampled_from(["", "a/b", "c/d"]))
     def take(self, data: bytes, media_type: str) -> None:
-        path = spool(self.stores.directory, data)
+        path = fetched_file(self.stores.directory, data)
         with self.refused_if(len(data) > MAX_SIZE):
             self.store.adopt(path, described(data, media_type))
             self.put(data, media_type)

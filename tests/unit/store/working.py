@@ -23,10 +23,10 @@ from tests.unit.store.parts import (  # noqa: E402
     REGISTRY,
     described,
     digest_of,
+    fetched_file,
     grant,
     has_grant,
     record_member,
-    spool,
 )
 
 MAX_SIZE = 200_000
@@ -48,7 +48,7 @@ def something(store: Store, directory: Path, choose: random.Random) -> None:
                 assert blob.read() == data, "these are other bytes"
             assert content.media_type in {"", "text/plain"}
     elif what < 0.6:
-        store.adopt(spool(directory, data), described(data))
+        store.adopt(fetched_file(directory, data), described(data))
         record_member(store.ledger, REGISTRY, repository, digest, asked=store.clock.now())
     elif what < 0.7:
         store.keep(data, REGISTRY, digest, "text/plain")

@@ -4,10 +4,11 @@ import pytest
 import requests
 import responses
 
+from app.events import Event
 from app.oci.errors import UpstreamTimeout, UpstreamUnreachable
 from app.oci.reference import Operation, RepositoryName, Tag
 from app.registries import Registry
-from app.source import Event, Request
+from app.source import Request
 from app.upstream import replies
 from app.upstream.client import Upstream
 from app.upstream.http.backoff import CircuitBreaker

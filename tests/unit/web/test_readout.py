@@ -36,7 +36,8 @@ DOWNLOAD = {
 CACHE = {
     "size": 5_000_000, "max_size": 50_000_000_000, "entries": 9, "hits": 2.0, "misses": 1.0,
     "stale": 0.0, "collapsed": 0.0, "revalidated": 1.0, "bytes_served": 7.0, "bytes_saved": 4e6,
-    "evictions": 0.0, "free": 3_000_000_000, "min_free": 5_000_000_000, "error": "",
+    "evictions": 0.0, "fetch_connections": 3.0, "free": 3_000_000_000,
+    "min_free": 5_000_000_000, "error": "",
 }  # fmt: skip
 FIGURES: dict[str, Any] = {
     "time": 1.0,

@@ -1,23 +1,17 @@
 """What was just told about a blob."""
 
-import pytest
-
 from app.cache.blobs.blobs import RecentConfirmations
 
 KEY = ("caller", "name", "digest")
 
 
-def test_a_yes_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the one who was told, until a no, or a minute later."""
-    now = 100.0
-    monkeypatch.setattr("app.cache.blobs.blobs.time.monotonic", lambda: now)
+def test_a_yes_counts_until_a_no() -> None:
+    """To the one who was told, by the moment of the question."""
     answers = RecentConfirmations()
-    assert answers.lookup_size(KEY) is None
-    answers.record_success(KEY, 0)
-    assert answers.lookup_size(KEY) == 0
-    assert answers.lookup_size(("other", *KEY[1:])) is None
+    assert answers.lookup(KEY, 0) is None
+    answers.record_success(KEY, 0, 100.0)
+    assert answers.lookup(KEY, 99.0) == (0, 100.0)
+    assert answers.lookup(KEY, 100.0) is None
+    assert answers.lookup(("other", *KEY[1:]), 99.0) is None
     answers.record_refusal(KEY)
-    assert answers.lookup_size(KEY) is None
-    answers.record_success(KEY, 5)
-    now += 61
-    assert answers.lookup_size(KEY) is None
+    assert answers.lookup(KEY, 99.0) is None

@@ -7,7 +7,7 @@ import pytest
 
 from app.cache.authz.gate import AuthorizedContent
 from app.cache.blobs import serve
-from app.cache.blobs.serve import BlobRequest
+from app.cache.blobs.request import BlobRequest
 from app.source import HandedOver, Reply, Request
 from app.store.memory_blobs import MemoryBlobStore
 from tests.unit.cache.world import NAME, request

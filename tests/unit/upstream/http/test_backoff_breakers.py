@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.events import Event
 from app.oci.errors import (
     ClientGone,
     RegistryError,
@@ -17,7 +18,6 @@ from app.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from app.source import Event
 from app.upstream.http.backoff import CircuitBreaker, CircuitBreakers
 from app.upstream.http.urls import Origin, parse_origin
 from tests.unit.observing import Remembering

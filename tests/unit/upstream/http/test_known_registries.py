@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.oci import tokens
-from app.oci.errors import Denied, UpstreamMisbehaved, UpstreamUnavailable
+from app.oci.errors import Denied, RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Operation, Reference, RepositoryName, Tag
 from app.registries import Account, Registry
-from app.source import Reply, Request, TokenRequest
+from app.source import Place, PlaceForbidden, Reply, Request, TokenRequest
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
 from app.upstream.http.deadlines import NO_LIMIT, Call
@@ -778,6 +778,20 @@ def test_where_redirects_have_led(here: Upstream, upstream: responses.RequestsMo
     reply = here.answer(Operation.manifest(NAME, LATEST), replace(get(), permit=permit))
     assert asked == [("there.example.net", "c/d:latest")]
     assert reply.redirect_targets == (("there.example.net", "c/d"),)
+
+
+def test_a_place_that_a_rule_denies(here: Upstream, upstream: responses.RequestsMock) -> None:
+    """It is nothing that the client has asked for: whoever remembers it may ask elsewhere."""
+
+    def permit(registry: str, name: RepositoryName, reference: Reference | None) -> None:
+        del registry, name, reference
+        raise RuleDenied
+
+    place = Place(f"{THERE}/v2/c/d/blobs/{DIGEST}")
+    request = replace(get(("Range", "bytes=0-0")), permit=permit, place=place)
+    with pytest.raises(PlaceForbidden):
+        here.answer(Operation.blob(NAME, DIGEST), request)
+    assert not upstream.calls
 
 
 def test_a_host_with_a_public_registry_is_not_private() -> None:
