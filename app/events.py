@@ -45,6 +45,8 @@ class Event(StrEnum):
     """Such a connection ended. `about`: how, in one word."""
     FETCH_RECEIVED = "fetch received"
     """Such a connection has ended. `about`: "first" or "added"; `amount`: the bytes it brought."""
+    HEAD_START = "head start"
+    """The blobs of an image were begun before a client asked. `about`: "used" or "wasted"."""
     EVICTED = "evicted"
     """Entries were evicted to make room. `amount`: how many."""
     CACHE_FAILED = "cache failed"

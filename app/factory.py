@@ -12,7 +12,7 @@ from app.access.logins import LoginChecker
 from app.access.networks import NetworkPolicy, Networks
 from app.access.tokens import Guard, TokenIssuer
 from app.access.users import SharedSecret, Users
-from app.cache import confirming
+from app.cache import confirming, head_start
 from app.cache.blobs.unfinished import measure_unfinished, remove_spools
 from app.cache.policy import CachePolicy
 from app.cache.source import Cache
@@ -82,7 +82,9 @@ def create_app(settings: Settings) -> Flask:
     process_metrics = Metrics() if settings.metrics and not commands.is_command_running() else None
     cache = _build_cache(settings, process_metrics or NOBODY)
     # A command makes only the requests that the operator asked for.
-    background = None if commands.is_command_running() else confirming.build_background()
+    is_serving = not commands.is_command_running()
+    background = confirming.build_background() if is_serving else None
+    head_starts = head_start.build_pool() if is_serving else None
     sources: dict[str, Source] = {}
     index: HubSearchIndex | None = None
     for row in registries.rows:
@@ -102,7 +104,9 @@ def create_app(settings: Settings) -> Flask:
         if row is registries.default and row.name == DOCKER_HUB:
             index = HubSearchIndex(settings.index_url, session, reliability)
         inner: Source = ManagedSource(upstream, row) if row.managed else upstream
-        sources[row.name] = cache.wrap(inner, row, observer, background) if cache else inner
+        sources[row.name] = (
+            cache.wrap(inner, row, observer, background, head_starts) if cache else inner
+        )
     app = Application(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False

@@ -6,6 +6,7 @@ cache_status.py  `Cache-Status`, `Age` and `Warning` (RFC 9111, RFC 9211)
 confirming.py    HEADs, in the background, for the blobs that a served manifest names
 disk.py          the store on native threads, and its recent results
 head_first.py    decides by the answer to a HEAD whether a GET has to follow
+head_start.py    begins to fetch an image when its manifest is served
 lists.py         lists of tags and of referrers
 manifests/       manifests by tag and by digest
 origins.py       the repositories to which redirects have led

@@ -19,6 +19,7 @@ from app.cache.blobs.blobs import BlobCache
 from app.cache.blobs.unfinished import build_transfers, measure_unfinished
 from app.cache.confirming import MembershipConfirmer
 from app.cache.disk import DiskExecutor
+from app.cache.head_start import HeadStart
 from app.cache.lists import ListCache
 from app.cache.manifests.by_digest import ManifestsByDigest
 from app.cache.manifests.by_tag import ManifestsByTag
@@ -65,6 +66,7 @@ class CachedSource:
     blobs: BlobCache
     lists: ListCache
     confirmer: MembershipConfirmer | None = None
+    head_start: HeadStart | None = None
     observer: Observer = NOBODY
 
     def answer(self, operation: Operation, request: Request) -> Reply:
@@ -75,9 +77,13 @@ class CachedSource:
         reply, outcome = self._report_outcome(
             lambda: self._serve_permitted(caller, operation, upstream_request)
         )
+        if self.head_start is not None and operation.kind is Kind.BLOB and not reply.is_error:
+            self.head_start.record_blob_request(caller, operation, upstream_request)
         if operation.kind is Kind.MANIFEST:
             if request.method == "GET" and not reply.is_error and outcome != "miss":
                 self.observer.observe(Event.PULL_SAVED)
+            if self.head_start is not None and outcome != cache_status.STALE:
+                self.head_start.schedule(caller, operation.repository, upstream_request, reply)
             if self.confirmer is not None and outcome != cache_status.STALE:
                 self.confirmer.schedule(caller, operation.repository, upstream_request, reply)
         return reply
@@ -211,11 +217,13 @@ class Cache:
         registry: Registry,
         observer: Observer = NOBODY,
         background: BackgroundPool | None = None,
+        head_starts: BackgroundPool | None = None,
     ) -> CachedSource:
         """Return a caching source over `inner`, the source of a registry.
 
-        `background` runs requests that no client waits for. Without it the registry receives only
-        the requests that clients cause.
+        `background` runs requests that no client waits for, and `head_starts` those that clients
+        are expected to make next. Without them the registry receives only the requests that clients
+        cause.
         """
         name, disk, policy = registry.name, self._disk, self._policy
         inner = OriginTracker(name, inner, disk)
@@ -250,6 +258,7 @@ class Cache:
         )
         transfers = build_transfers(disk, self.storage.unfinished, name, policy, observer)
         blobs = BlobCache(inner, gate, stale_if_error, transfers, policy)
+        head_start = HeadStart(blobs, gate, head_starts, observer) if head_starts else None
         confirmer = None
         if background is not None:
             confirmer = MembershipConfirmer(
@@ -272,6 +281,7 @@ class Cache:
             manifests_by_tag=manifests_by_tag,
             blobs=blobs,
             confirmer=confirmer,
+            head_start=head_start,
             lists=ListCache(
                 registry=name,
                 inner=inner,

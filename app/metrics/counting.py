@@ -86,6 +86,7 @@ class EventCounter:
             Event.FETCH_OPENED: partial(self._record_fetch_change, 1.0),
             Event.FETCH_CLOSED: self._record_fetch_end,
             Event.FETCH_RECEIVED: self._record_fetched,
+            Event.HEAD_START: self._record_head_start,
             Event.CIRCUIT_OPENED: partial(self._record_breaker_change, 1.0),
             Event.CIRCUIT_CLOSED: partial(self._record_breaker_change, -1.0),
         }
@@ -159,6 +160,9 @@ class EventCounter:
 
     def _record_fetched(self, connection: str, amount: float) -> None:
         self._meters.fetch_bytes.labels(self._registry, connection).inc(amount)
+
+    def _record_head_start(self, result: str, _: float) -> None:
+        self._meters.head_starts.labels(self._registry, result).inc()
 
     def _record_breaker_change(self, change: float, _: str, __: float) -> None:
         if self._row is not None:

@@ -116,6 +116,12 @@ class Meters:
             "those that were added.",
             ["registry", "connection"], registry=registry,
         )  # fmt: skip
+        self.head_starts = Counter(
+            "docxy_cache_head_starts_total",
+            "Images whose layers the cache began to fetch before a client asked for them, by "
+            "whether one did: used or wasted.",
+            ["registry", "result"], registry=registry,
+        )  # fmt: skip
         self.evictions = Counter(
             "docxy_cache_evictions_total", "Entries evicted from the cache.", registry=registry
         )

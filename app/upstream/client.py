@@ -28,6 +28,7 @@ from app.source import (
 from app.upstream import replies
 from app.upstream.auth import placeholders
 from app.upstream.auth import service as auth_service
+from app.upstream.auth.challenges import RecentChallenges
 from app.upstream.auth.issued import AnonymousTokens, IssuedTokens, issue_token
 from app.upstream.auth.ping import PingClient
 from app.upstream.auth.service import TokenService
@@ -98,6 +99,7 @@ class Upstream:
         self._reliability = reliability
         self._recent_429s = RecentTooManyRequests()
         self._recent_token_429s = RecentTooManyRequests()
+        self._recent_challenges = RecentChallenges()
         self._anonymous_tokens = IssuedTokens(partial(issue_token, self, None))
         self._seen_anonymous_tokens = AnonymousTokens(registry.name)
         self._pings = PingClient(registry, self._redirects, self._quick_retrier)
@@ -234,8 +236,8 @@ class Upstream:
         endpoint = _ENDPOINTS[operation.kind]
         fields = headers.filter_request_headers(self._redeem_placeholder(request))
         authorization = headers.get_first(fields, "authorization")
-        if recent_429 := self._recent_429s.lookup(authorization, operation.repository):
-            return recent_429
+        if recent_refusal := self._recall_refusal(operation, authorization):
+            return recent_refusal
         url = self._build_url(operation, request.query)
         call, total_timeout = Call.for_request(request), self.session.total_timeout
         content: bytes | None = None
@@ -297,6 +299,14 @@ class Upstream:
             )
         return partial(self._send, request, url, fields)
 
+    def _recall_refusal(self, operation: Operation, authorization: str) -> Reply | None:
+        """Return the answer that the registry would give again, or None if it has to be asked."""
+        if recent_429 := self._recent_429s.lookup(authorization, operation.repository):
+            return recent_429
+        if authorization or not operation.is_pull:
+            return None
+        return self._recent_challenges.lookup(operation.repository)
+
     def _send(self, request: Request, url: str, fields: Headers, call: Call) -> requests.Response:
         """Send a request; only one without a body follows redirects."""
         body = request.body
@@ -331,6 +341,8 @@ class Upstream:
         reply = replies.build_refusal(method, response, not_found_code, challenges, call)
         if parse_origin(response.url) != parse_origin(self._registry.url):
             return reply
+        if not authorization and operation.is_pull:
+            reply = self._recent_challenges.record(operation.repository, reply)
         content_type = response.headers.get("Content-Type", "")
         return self._recent_429s.record(authorization, operation.repository, reply, content_type)
 
