@@ -83,24 +83,31 @@ def pull_part(client: Client, path: str, number: int) -> bool:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_parallel_ranges(cached: Cached, cdn: Upstream, path: str, workers: int) -> None:
-    """They cost one download, and each worker asks the registry once; the whole is kept."""
+    """They cost one download, and each worker asks the registry once; the whole is kept.
+
+    The client has read something else of the repository before, as one that pulls has.
+    """
+    config = cached.shelf.put(b"{}")
     with cached.proxy(workers) as proxy:
         proxy.await_workers(workers)
+        assert get(proxy, config).body == b"{}"
+        wait_until(lambda: not users(cached.cache), what="the end of the first fetch")
+        begun = len(cached.gets())
 
         def pull(number: int) -> bool:
             with Client(proxy.host) as client:
                 return pull_part(client, path, number)
 
         assert together(PARTS, pull) == [True] * PARTS
-        # Before the registry has answered the first one, each may bring what another brings too.
-        assert cached.shelf.sent <= 1.1 * len(DATA)
-        assert len(cached.gets()) <= workers
+        # An answer that ends early has some bytes more on its way: buffers of 1 MiB, here.
+        assert cached.shelf.sent <= 1.3 * len(DATA)
+        assert len(cached.gets()) - begun <= workers
         assert {asked.method for asked in cdn.asked} == {"GET"}
         wait_until(lambda: not users(cached.cache), what="the end of the fetch")
         asked = len(cached.upstream.asked)
         assert get(proxy, path).body == DATA
         assert len(cached.upstream.asked) == asked
-    assert cached.shelf.sent <= 1.1 * len(DATA)
+    assert cached.shelf.sent <= 1.3 * len(DATA)
 
 
 def test_a_range_costs_its_chunks(cached: Cached, path: str) -> None:

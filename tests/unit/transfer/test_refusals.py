@@ -50,7 +50,7 @@ def test_a_registry_that_says_when(tmp_path: Path, *, after_bytes: bool) -> None
         return "429" if number == 1 + after_bytes else ""
 
     origin = Origin(DATA, fault=refuse_once, retry_after="15")
-    assert Cache(tmp_path, clock=clock).read(origin) == DATA
+    assert Cache(tmp_path, clock=clock, connections=1).read(origin) == DATA
     assert len(asked_at) == 2 + after_bytes
     assert asked_at[-1] - asked_at[-2] >= 15
 

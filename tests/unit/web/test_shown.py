@@ -44,7 +44,7 @@ def test_many_changes() -> None:
     assert len(done.changes) == 9_000
     began = time.process_time()
     assert mark_changes(done).count("<mark>") == 9_000
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5  # it took minutes
 
 
 def test_own_addresses() -> None:
