@@ -31,14 +31,8 @@ logger = logging.getLogger(__name__)
 
 _THREADS: Final = 2
 _MAX_WAITING: Final = 256
-"""Manifests of a process that may wait for their blobs to be confirmed; any more are dropped."""
-
-_MAX_BLOBS: Final = 128
-"""The maximum number of blobs in one manifest: Docker images have up to 127 layers and a config."""
-
-_MAX_MANIFEST_SIZE: Final = 256 * 1024
-"""The maximum size, in bytes, of a manifest that is read for this; one with 128 blobs has some
-30 KB. Up to `_MAX_WAITING` such manifests wait in memory."""
+"""Manifests of a process that may wait in memory for their blobs to be confirmed; any more are
+dropped."""
 
 _RETRY_DELAYS: Final = (15.0, 120.0)
 """Seconds until blobs that are not cached yet are looked for again, since another image's pull may
@@ -114,7 +108,7 @@ class MembershipConfirmer:
         is_served = request.method == "GET" and reply.status == HTTPStatus.OK
         if not is_served or caller.has_stale_placeholder:
             return
-        if not isinstance(reply.body, bytes) or (reply.length or 0) > _MAX_MANIFEST_SIZE:
+        if not isinstance(reply.body, bytes) or (reply.length or 0) > manifest.LARGEST_OF_IMAGE:
             return
         etag = reply.header("etag")  # the manifest's digest, if it was verified
         key = (caller.name, name, etag)
@@ -134,7 +128,8 @@ class MembershipConfirmer:
         self._submit(served_manifest, partial(self._parse_and_confirm, served_manifest, reply.body))
 
     def _parse_and_confirm(self, served_manifest: _ServedManifest, document: bytes) -> None:
-        digests = self._disk.read(_parse_blobs, document)
+        blobs = self._disk.read(manifest.parse_blobs, document)
+        digests = [blob.digest for blob in blobs]
         if digests:
             self._confirm(replace(served_manifest, digests=digests))
 
@@ -245,15 +240,3 @@ class _RegistryFailed(Exception):
 
 def _has_fallback() -> bool:
     return True
-
-
-def _parse_blobs(document: bytes) -> list[Digest]:
-    """Return the blobs that a manifest names, at most `_MAX_BLOBS`; none if it cannot be read.
-
-    Layers that clients get from other hosts, and that no registry has, are left out.
-    """
-    try:
-        blobs = manifest.parse_descriptors(document).blobs
-    except ValueError:
-        return []
-    return list(dict.fromkeys(blob.digest for blob in blobs if not blob.is_foreign))[:_MAX_BLOBS]

@@ -2,7 +2,7 @@
 
 A client reads a manifest and then asks for each of its blobs, and each of these requests costs a
 round trip to the registry and one to its CDN. So the first chunk of each blob is fetched at once,
-with the caller's own right; the rest follows when the client asks for any of them.
+with the caller's own right; the rest follows when the client asks for one of the layers.
 """
 
 import threading
@@ -33,12 +33,8 @@ _THREADS: Final = 16
 _CAPACITY: Final = 512
 """Blobs of a process that are begun at once, and that may wait for it; any more are not begun."""
 
-_MAX_BLOBS: Final = 128
-_MAX_MANIFEST_SIZE: Final = 256 * 1024
-"""The most blobs of an image, and bytes of a manifest, that are begun."""
-
 _PATIENCE: Final = 10.0
-"""Seconds in which the client has to ask for one of the blobs, and after which a fetch that no
+"""Seconds in which the client has to ask for a layer, and after which a fetch that no
 client reads any more is ended."""
 
 _LOOK: Final = 0.1
@@ -72,19 +68,20 @@ def identify_client(request: Request) -> ClientKey:
 class _Image:
     """An image whose blobs have begun; `bodies` hold what a client may ask for."""
 
-    caller: str
+    caller: Caller
     name: RepositoryName
+    request: Request
     layers: Sequence[Digest]
     bodies: dict[Digest, BlobBody] = field(default_factory=dict)
     waiting: int = 0
     """Blobs that have not begun yet."""
     is_refused: bool = False
     is_used: bool = False
-    """Whether a client has asked for any of the blobs."""
+    """Whether the client has asked for a layer."""
     has_begun: bool = False
     """Whether anything was fetched."""
     read_at: float = field(default_factory=time.monotonic)
-    """When a client was last seen to read one of the blobs."""
+    """When a client was last seen to read a layer, or when the image began."""
 
 
 class HeadStart:
@@ -106,7 +103,8 @@ class HeadStart:
     def record_blob_request(self, caller: Caller, operation: Operation, request: Request) -> None:
         """Take note that a client was let read a blob: if it is a layer, it uses the head start."""
         image = self._images.get(operation.reference)
-        if image is not None and (image.caller, image.name) == (caller.name, operation.repository):
+        asked = (caller.name, operation.repository)
+        if image is not None and (image.caller.name, image.name) == asked:
             self._unproven.forget(identify_client(request))
             self._record_use(image)
 
@@ -119,7 +117,7 @@ class HeadStart:
         """
         if request.method != "GET" or reply.status != HTTPStatus.OK:
             return
-        if not isinstance(reply.body, bytes) or len(reply.body) > _MAX_MANIFEST_SIZE:
+        if not isinstance(reply.body, bytes) or len(reply.body) > manifest.LARGEST_OF_IMAGE:
             return
         key, now = (caller.name, name, reply.header("etag")), time.monotonic()
         if now - (self._begun_at.get(key) or float("-inf")) < _REPEATED:
@@ -145,45 +143,31 @@ class HeadStart:
         request: Request,
         document: bytes,
     ) -> None:
-        blobs = _parse_blobs(document)
+        blobs = [blob for blob in manifest.parse_blobs(document) if blob.size]
         absent = set(self._gate.find_unconfirmed(caller, name, [one.digest for one in blobs])[1])
         wanted = [one for one in blobs if one.digest in absent]
         if not wanted:
             return
         self._unproven.put(client, (self._unproven.get(client) or 0) + 1)
         layers = [one.digest for one in wanted if one is not blobs[0]]
-        image = _Image(caller.name, name, layers, waiting=len(wanted))
+        image = _Image(caller, name, request, layers, waiting=len(wanted))
         self._images |= dict.fromkeys(layers, image)
         for blob in wanted:
-            begin = partial(self._begin_blob, image, caller, name, blob, request)
-            if not self._pool.submit(begin):
+            if not self._pool.submit(partial(self._begin_blob, image, blob)):
                 self._count_begun(image)
 
-    def _begin_blob(
-        self,
-        image: _Image,
-        caller: Caller,
-        name: RepositoryName,
-        blob: Descriptor,
-        request: Request,
-    ) -> None:
+    def _begin_blob(self, image: _Image, blob: Descriptor) -> None:
         try:
             if not image.is_refused:
-                self._fetch_first_chunk(image, caller, name, blob, request)
+                self._fetch_first_chunk(image, blob)
         finally:
             self._count_begun(image)
 
-    def _fetch_first_chunk(
-        self,
-        image: _Image,
-        caller: Caller,
-        name: RepositoryName,
-        blob: Descriptor,
-        request: Request,
-    ) -> None:
-        part = replace(request, headers=[*request.headers, build_range(0, _choose_end(blob.size))])
+    def _fetch_first_chunk(self, image: _Image, blob: Descriptor) -> None:
+        fields = [*image.request.headers, build_range(0, _choose_end(blob.size))]
+        part = replace(image.request, headers=fields)
         try:
-            reply = self._blobs.begin(caller, name, blob.digest, part)
+            reply = self._blobs.begin(image.caller, image.name, blob.digest, part)
         except RegistryError:
             image.is_refused = True
             return
@@ -206,7 +190,7 @@ class HeadStart:
             self._look(image)
 
     def _look(self, image: _Image) -> None:
-        """Fetch the rest once a client reads any of the blobs, and let go when none does."""
+        """Fetch the rest once a client reads a layer, and let go when none does."""
         for digest, body in list(image.bodies.items()):
             if not body.is_running():
                 body.close()
@@ -246,15 +230,3 @@ def _fetch_rest(image: _Image) -> None:
     for body in list(image.bodies.values()):
         body.select_all()
         body.prefetch()
-
-
-def _parse_blobs(document: bytes) -> Sequence[Descriptor]:
-    """Return the config and the layers of an image, in order; none if it is no image."""
-    try:
-        found = manifest.parse_descriptors(document)
-    except ValueError:
-        return []
-    if found.manifests:
-        return []
-    blobs = {one.digest: one for one in found.blobs if one.size and not one.is_foreign}
-    return list(blobs.values())[:_MAX_BLOBS]

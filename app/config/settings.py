@@ -462,7 +462,8 @@ class UpstreamSettings(BaseModel):
         default=False,
         description="`true` hashes every complete blob that is forwarded, holds back its "
         "last bytes until the digest is verified, and cuts the connection on a mismatch. "
-        "Ranges of blobs, and digests other than sha256 and sha512, are not verified. Clients "
+        "Without a cache, ranges of blobs are not verified; digests other than sha256 and sha512 "
+        "never are. Clients "
         "verify digests themselves; this costs processor time.",
     )
     https_proxy: ProxyUrl | None = Field(

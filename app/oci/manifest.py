@@ -112,6 +112,27 @@ def is_manifest(document: bytes) -> bool:
     return manifest.get("schemaVersion") in (1, 2)
 
 
+MOST_BLOBS: Final = 128
+"""The most blobs of one image: Docker images have at most 127 layers, and a config."""
+
+LARGEST_OF_IMAGE: Final = 256 * 1024
+"""The most bytes of a manifest that is read for its blobs; one with 128 of them has some 30 KB."""
+
+
+def parse_blobs(document: bytes) -> list[Descriptor]:
+    """Return the blobs that a manifest names, once each, at most `MOST_BLOBS`.
+
+    Layers that clients get from other hosts, and that no registry has, are left out. The list is
+    empty if the document cannot be read.
+    """
+    try:
+        blobs = parse_descriptors(document).blobs
+    except ValueError:
+        return []
+    distinct = {blob.digest: blob for blob in blobs if not blob.is_foreign}
+    return list(distinct.values())[:MOST_BLOBS]
+
+
 def parse_descriptors(document: bytes) -> Descriptors:
     """Return the manifests and blobs that a document names, whatever its type.
 

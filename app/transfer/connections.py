@@ -76,7 +76,7 @@ class ChunkSource(Protocol):
 
 
 class FanWatch(Protocol):
-    """Decides whether a fetch goes on. Both methods may raise OSError."""
+    """Decides whether a fetch goes on. The methods may raise OSError."""
 
     def record_received(self, count: int) -> None:
         """Count bytes that have arrived."""

@@ -5,7 +5,6 @@ that nobody fetches, and others while they make the whole faster. Each leases th
 needed next, asks for them, writes them, and goes on with the next lease until nothing is left.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +28,6 @@ from app.transfer.connections import (
 from app.transfer.lease import Lease, Span
 from app.transfer.partial_blob import PartialBlob
 from app.transfer.rest import RemainingBody
-
-logger = logging.getLogger(__name__)
 
 RANGES: Final = 64
 """The most requests for parts of a blob, if none of them fails: leases grow with its size."""

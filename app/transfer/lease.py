@@ -99,11 +99,6 @@ class Leases:
         self._lock = threading.Lock()
         self._held: set[int] = set()
 
-    @property
-    def is_any_held(self) -> bool:
-        """Whether this process fetches anything of the blob."""
-        return bool(self._held)
-
     def acquire(self, wanted: Iterable[Span], most: int) -> Lease | None:
         """Return a lease of the first missing bytes that nobody else fetches, `most` at most.
 

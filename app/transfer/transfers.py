@@ -324,12 +324,7 @@ class Transfer:
         whole: bool,
         first: FirstAnswer | None = None,
     ) -> None:
-        """See to it that somebody fetches the first of the wanted bytes that are missing.
-
-        `first` is an answer that is there already. `whole` says whether the rest of the blob is
-        fetched too. Raise OSError if the files fail, and BodyBroken if the last fetches have
-        brought nothing.
-        """
+        """Do as `SharedBlob.fetch` does, for the blob of this reader."""
         self._shared.fetch(source, wanted, whole=whole, first=first)
 
     def close(self) -> None:

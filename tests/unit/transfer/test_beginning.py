@@ -40,12 +40,6 @@ class Gone:
         return True
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    """Return the transfers of a process; their directory is not there yet."""
-    return Cache(tmp_path)
-
-
 def begin(cache: Cache) -> Beginning:
     beginning = cache.transfers.begin(DIGEST)
     assert beginning is not None

@@ -26,18 +26,6 @@ from tests.unit.transfer.parts import (
 DATA = blob_of(10_500)
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    """Return the transfers of one process."""
-    return Cache(tmp_path)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, cache: Cache) -> Cache:
-    """Return those of another process of the machine."""
-    return Cache(tmp_path, cache)
-
-
 def send_all(body: BlobBody) -> bytes:
     """Return what the kernel would send, and what is read after that."""
     sent = bytearray()

@@ -34,18 +34,6 @@ def break_first(number: int) -> str:
     return "cut" if number == 1 else ""
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    """Return the transfers of one process."""
-    return Cache(tmp_path)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, cache: Cache) -> Cache:
-    """Return those of another process of the machine."""
-    return Cache(tmp_path, cache)
-
-
 def test_a_whole_blob(cache: Cache) -> None:
     """It arrives, is verified, and is kept; nothing stays behind."""
     origin = Origin(blob_of(3 * CHUNK + 5))

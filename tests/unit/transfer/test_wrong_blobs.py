@@ -1,7 +1,6 @@
 """Blobs whose bytes are wrong: who sees it, what stays, and what is fetched again."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -19,18 +18,6 @@ from tests.unit.transfer.parts import (
 
 DATA = blob_of(10_500)
 WRONG = DATA[:-1] + bytes([DATA[-1] ^ 1])
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    """Return the transfers of one process."""
-    return Cache(tmp_path)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, cache: Cache) -> Cache:
-    """Return those of another process of the machine."""
-    return Cache(tmp_path, cache)
 
 
 def test_a_wrong_digest(cache: Cache, elsewhere: Cache) -> None:
